@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The microservice chassis: what every service here shares, with no domain word in it.
+//!
+//! A service is a settings struct, a few routes and the dependencies it needs; [`run`] does the
+//! rest: command line, settings, logs, two listeners, readiness, metrics, drain and stop.
+
+// The code that `settings!` writes names this crate, here too.
+extern crate self as chassis;
+
+pub mod accept;
+mod access_log;
+mod admin;
+mod health;
+mod healthcheck;
+mod http;
+mod life;
+mod listener;
+mod logs;
+mod metrics;
+pub mod problem;
+mod program;
+mod run;
+mod service;
+pub mod settings;
+
+pub use prometheus_client;
+#[doc(hidden)]
+pub use serde;
+
+pub use self::{
+    life::Error,
+    metrics::Counter,
+    program::Program,
+    run::{BadSettings, run},
+    service::{Context, Fatal, Service},
+};

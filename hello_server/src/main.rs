@@ -1,3 +1,11 @@
-//! Placeholder.
+//! Says hello.
 
-fn main() {}
+use std::process::ExitCode;
+
+use hello_server::{PROGRAM, Settings, service};
+
+fn main() -> ExitCode {
+    chassis::run(PROGRAM, async |settings: Settings, _| {
+        Ok(service(&settings))
+    })
+}

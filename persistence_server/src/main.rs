@@ -1,3 +1,12 @@
-//! Placeholder.
+//! Hands out the next unique integer.
 
-fn main() {}
+use std::process::ExitCode;
+
+use persistence_server::{PROGRAM, Settings, service, store};
+
+fn main() -> ExitCode {
+    chassis::run(PROGRAM, async |settings: Settings, context| {
+        let store = store::open(&settings, &context)?;
+        Ok(service(store, &context))
+    })
+}

@@ -5,6 +5,7 @@
 //! * [`Coalescer`] lets many callers share one reservation at a time.
 //! * [`Ratchet`] stands in front of a [`Store`] and catches one that went backwards.
 //! * [`wire`] is the JSON that carries blocks between services.
+//! * `service` (with the feature of that name) fits it into the chassis.
 //! * `contract` (with the feature of that name) is the suite that every implementation must pass.
 
 mod backoff;
@@ -14,6 +15,8 @@ mod coalescer;
 pub mod contract;
 mod error;
 mod ratchet;
+#[cfg(feature = "service")]
+pub mod service;
 pub mod wire;
 
 use async_trait::async_trait;

@@ -48,6 +48,11 @@ impl Monitor {
         self.0.batches.fetch_add(1, Ordering::Relaxed);
         let numbers = u64::from(block.count().get());
         self.0.numbers.fetch_add(numbers, Ordering::Relaxed);
+        self.recovered();
+    }
+
+    /// Ends the trouble, if there is any: somebody has seen that numbers can be reserved.
+    pub fn recovered(&self) {
         if self.0.in_trouble.load(Ordering::Relaxed) && self.lock().take().is_some() {
             self.0.in_trouble.store(false, Ordering::Relaxed);
             info!("numbers can be reserved again");

@@ -1,0 +1,235 @@
+//! Readiness that tells the truth: what each dependency said, when, and why not.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::LocalBoxFuture;
+use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+/// How often a dependency is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many checks in a row must fail before a dependency that worked counts as down.
+const FAILURES_UNTIL_DOWN: u32 = 2;
+
+/// Asks a dependency whether it works: a note for people (mostly empty), or the reason why not.
+pub(crate) type Check = Box<dyn Fn() -> LocalBoxFuture<'static, Result<String, String>>>;
+
+/// What is known about this process and its dependencies. A clone shares it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    listening: AtomicBool,
+    draining: AtomicBool,
+    dependencies: Mutex<BTreeMap<&'static str, Dependency>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Dependency {
+    up: bool,
+    failures: u32,
+    /// What it said last, or why it failed.
+    words: String,
+    asked: Option<Instant>,
+}
+
+impl Health {
+    /// Whether the process has been told to stop and is finishing.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn started(&self) {
+        self.0.listening.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a dependency known: the process is not ready until its first check passes.
+    pub(crate) fn expect(&self, name: &'static str) {
+        self.lock().entry(name).or_default();
+    }
+
+    /// Asks a dependency every second, for ever.
+    pub(crate) async fn watch(self, name: &'static str, check: Check) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.record(name, bounded(check()).await);
+        }
+    }
+
+    fn record(&self, name: &'static str, answer: Result<String, String>) {
+        let mut dependencies = self.lock();
+        let dependency = dependencies.entry(name).or_default();
+        dependency.asked = Some(Instant::now());
+        match answer {
+            Ok(note) => {
+                if !dependency.up {
+                    info!(dependency = name, "dependency works");
+                }
+                *dependency = Dependency {
+                    up: true,
+                    failures: 0,
+                    words: note,
+                    asked: dependency.asked,
+                };
+            }
+            Err(reason) => {
+                dependency.failures = dependency.failures.saturating_add(1);
+                let goes_down = dependency.up && dependency.failures >= FAILURES_UNTIL_DOWN;
+                let never_up = !dependency.up && dependency.words != reason;
+                if goes_down || never_up {
+                    warn!(dependency = name, reason, "dependency does not work");
+                }
+                dependency.up &= !goes_down;
+                dependency.words = reason;
+            }
+        }
+    }
+
+    /// Whether to send requests here, and the document that `/readyz` answers.
+    pub(crate) fn readiness(&self) -> (bool, Value) {
+        let dependencies = self.lock().clone();
+        let down = dependencies.iter().find(|(_, dependency)| !dependency.up);
+        let obstacle = if self.is_draining() {
+            Some(("draining", "the process has been told to stop".to_owned()))
+        } else if !self.0.listening.load(Ordering::Relaxed) {
+            Some(("starting", "the process does not listen yet".to_owned()))
+        } else {
+            down.map(|(name, dependency)| match dependency.asked {
+                None => ("starting", format!("{name} has not been checked yet")),
+                Some(_) => ("unavailable", format!("{name}: {}", dependency.words)),
+            })
+        };
+        let checks: BTreeMap<_, _> = dependencies
+            .iter()
+            .map(|(name, dependency)| (name, dependency.to_json()))
+            .collect();
+        let document = match &obstacle {
+            None => json!({ "status": "ready", "dependencies": checks }),
+            Some((status, reason)) => {
+                json!({ "status": status, "reason": reason, "dependencies": checks })
+            }
+        };
+        (obstacle.is_none(), document)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Dependency>> {
+        // Entries are replaced whole, so a panic elsewhere cannot have left one half written.
+        self.0
+            .dependencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dependency {
+    fn to_json(&self) -> Value {
+        let age = self
+            .asked
+            .map(|asked| (asked.elapsed().as_secs_f64() * 10.0).round() / 10.0);
+        let status = match (self.up, self.asked) {
+            (true, _) => "ok",
+            (false, None) => "unknown",
+            (false, Some(_)) => "failed",
+        };
+        let mut json = json!({ "status": status, "age_seconds": age });
+        if !self.words.is_empty() {
+            // A dependency that is up may have failed its latest check: one may fail.
+            let key = if self.failures == 0 { "note" } else { "reason" };
+            json[key] = Value::from(self.words.as_str());
+        }
+        json
+    }
+}
+
+async fn bounded(check: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    timeout(PATIENCE, check)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok() -> Result<String, String> {
+        Ok(String::new())
+    }
+
+    fn refused() -> Result<String, String> {
+        Err("connection refused".to_owned())
+    }
+
+    fn started() -> Health {
+        let health = Health::default();
+        health.started();
+        health.expect("store");
+        health
+    }
+
+    #[test]
+    fn a_process_is_not_ready_before_its_first_check_passes() {
+        let health = started();
+        let (ready, document) = health.readiness();
+        assert!(!ready);
+        assert_eq!(document["status"], "starting");
+        health.record("store", refused());
+        let (ready, document) = health.readiness();
+        assert!(!ready);
+        assert_eq!(document["reason"], "store: connection refused");
+        health.record("store", ok());
+        assert!(health.readiness().0);
+    }
+
+    #[test]
+    fn two_failures_take_it_down_and_one_success_brings_it_back() {
+        let health = started();
+        health.record("store", ok());
+        health.record("store", refused());
+        let (ready, document) = health.readiness();
+        assert!(ready, "one failure may be an accident");
+        assert_eq!(
+            document["dependencies"]["store"]["reason"],
+            "connection refused"
+        );
+        health.record("store", refused());
+        assert!(!health.readiness().0);
+        health.record("store", ok());
+        assert!(health.readiness().0);
+    }
+
+    #[test]
+    fn a_draining_process_is_not_ready_whatever_its_dependencies_say() {
+        let health = started();
+        health.record("store", ok());
+        health.drain();
+        let (ready, document) = health.readiness();
+        assert!(!ready);
+        assert_eq!(document["status"], "draining");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_hangs_is_a_failure() {
+        let answer = bounded(std::future::pending()).await;
+        assert_eq!(answer, Err("no answer within 2 s".to_owned()));
+    }
+}

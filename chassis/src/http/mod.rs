@@ -1,0 +1,12 @@
+//! The HTTP listener: actix-web behind a connection that knows when to give up.
+
+mod connection;
+mod malformed;
+mod observe;
+mod server;
+mod worker;
+
+pub(crate) use self::{
+    server::{Listener, Routes, serve},
+    worker::Shared,
+};

@@ -1,0 +1,151 @@
+//! Around every request: its body is read off, panics are caught, the answer gets its headers,
+//! and the request is counted and logged.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, body::BoxBody};
+use actix_service::{Service, Transform};
+use actix_web::{
+    ResponseError as _,
+    dev::ServiceResponse,
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, SERVER},
+    },
+};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{LocalBoxFuture, Ready, ready},
+};
+
+use super::worker::{Worker, X_SERVED_BY};
+use crate::problem::Problem;
+
+/// The largest body that is read off, in bytes. No resource here uses one.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// Makes [`Observed`] services.
+pub(super) struct Observe(pub(super) Rc<Worker>);
+
+/// A service with everything that is the same around every request.
+pub(super) struct Observed<S> {
+    service: Rc<S>,
+    worker: Rc<Worker>,
+}
+
+impl<S> Transform<S, Request> for Observe
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error> + 'static,
+{
+    type Response = Response<BoxBody>;
+    type Error = Infallible;
+    type Transform = Observed<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Observed {
+            service: Rc::new(service),
+            worker: Rc::clone(&self.0),
+        }))
+    }
+}
+
+impl<S> Service<Request> for Observed<S>
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error> + 'static,
+{
+    type Response = Response<BoxBody>;
+    type Error = Infallible;
+    type Future = LocalBoxFuture<'static, Result<Response<BoxBody>, Infallible>>;
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        let begin = Instant::now();
+        let remote = request.peer_addr();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (service, worker) = (Rc::clone(&self.service), Rc::clone(&self.worker));
+        Box::pin(async move {
+            let answer = AssertUnwindSafe(answer(&*service, &worker, request)).catch_unwind();
+            let mut response = answer.await.unwrap_or_else(|_| {
+                // The panic itself is in the log.
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed here")
+                    .error_response()
+                    .into()
+            });
+            let head = response.head_mut();
+            head.headers.insert(SERVER, worker.shared.server.clone());
+            head.headers
+                .insert(X_SERVED_BY, worker.shared.served_by.clone());
+            if worker.shared.health.is_draining() {
+                head.set_connection_type(ConnectionType::Close);
+            }
+            let status = response.status().as_u16();
+            worker.answered(remote, (&method, &uri), status, begin.elapsed());
+            Ok(response)
+        })
+    }
+}
+
+async fn answer<S>(service: &S, worker: &Worker, mut request: Request) -> Response<BoxBody>
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    if !matches!(request.payload(), Payload::None) {
+        let reading = read_off(&mut request);
+        let problem = match tokio::time::timeout(worker.shared.request_timeout, reading).await {
+            Ok(result) => result.err(),
+            Err(_) => Some(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the request's body did not arrive in time",
+            )),
+        };
+        if let Some(problem) = problem {
+            return problem.error_response().into();
+        }
+    }
+    match service.call(request).await {
+        Ok(response) => response.into(),
+        Err(error) => error.error_response().into(),
+    }
+}
+
+/// Reads the body and forgets it, so that the connection can go on after the answer.
+async fn read_off(request: &mut Request) -> Result<(), Problem> {
+    let too_large = || {
+        let detail = format!("a request body may have at most {LARGEST_BODY} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    let announced: Option<usize> = announced.and_then(|length| length.trim().parse().ok());
+    if announced.is_some_and(|length| length > LARGEST_BODY) {
+        return Err(too_large());
+    }
+    let mut body = request.take_payload();
+    let mut read = 0;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "the request's body is not complete or not valid",
+            )
+        })?;
+        read += chunk.len();
+        if read > LARGEST_BODY {
+            return Err(too_large());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Starting a listener.
+
+use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
+use actix_web::{App, dev::AppConfig, web::ServiceConfig};
+use tokio::net::TcpStream;
+
+use super::{
+    connection::Connection,
+    observe::Observe,
+    worker::{Shared, Worker},
+};
+use crate::problem;
+
+/// How long a connection without a request is kept.
+///
+/// Longer than the 60 s of common load balancers: whoever closes first races with the next
+/// request, and the load balancer can tell an idle connection from a failed request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a client may take to close after it was asked to.
+const DISCONNECT: Duration = Duration::from_secs(1);
+
+/// Registers a service's resources; called once on every worker, on the worker's own thread.
+pub(crate) type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// What is needed to start a listener.
+pub(crate) struct Listener {
+    pub(crate) name: &'static str,
+    pub(crate) socket: TcpListener,
+    pub(crate) workers: usize,
+    /// Seconds that requests in flight get to finish at the stop.
+    pub(crate) shutdown_timeout: u64,
+    pub(crate) routes: Routes,
+    pub(crate) shared: Shared,
+}
+
+/// Starts the listener's threads. The server runs while it is polled.
+pub(crate) fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle)> {
+    let Listener {
+        name,
+        socket,
+        workers,
+        shutdown_timeout,
+        routes,
+        shared,
+    } = listener;
+    let builder = Server::build()
+        .workers(workers)
+        .shutdown_timeout(shutdown_timeout)
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let server = builder
+        .listen(name, socket, move || {
+            let worker = Worker::new(shared.clone());
+            let app = App::new()
+                .configure(|config| routes(config))
+                .default_service(problem::not_found());
+            let observed = apply(
+                Observe(Rc::clone(&worker)),
+                map_config(app, |()| AppConfig::default()),
+            );
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .keep_alive(KEEP_ALIVE)
+                // `Connection` watches over the whole request instead.
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(DISCONNECT)
+                // A client that hangs up does not want its answer any more.
+                .h1_allow_half_closed(false)
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .h1(observed);
+            fn_service(move |stream: TcpStream| {
+                let remote = stream.peer_addr().ok();
+                let connection = Connection::new(stream, Rc::clone(&worker));
+                async move { Ok((connection, remote)) }
+            })
+            .and_then(http)
+        })?
+        .run();
+    let handle = server.handle();
+    Ok((server, handle))
+}

@@ -1,0 +1,88 @@
+//! What one worker thread puts on every answer and counts for every request.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use actix_web::http::{
+    Method, Uri,
+    header::{HeaderName, HeaderValue},
+};
+
+use crate::{
+    access_log::{self, WorkerLog},
+    health::Health,
+    metrics::{RequestMetrics, WorkerMetrics},
+};
+
+/// The header that says which instance answered.
+pub(super) const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+
+/// What the workers of one listener have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// `NAME/VERSION`, for the `Server` header.
+    pub(crate) server: HeaderValue,
+    /// The name of this instance, for the `X-Served-By` header.
+    pub(crate) served_by: HeaderValue,
+    pub(crate) health: Health,
+    /// Where requests are counted, if they are.
+    pub(crate) metrics: Option<RequestMetrics>,
+    /// Where requests are logged, if they are.
+    pub(crate) access_log: Option<access_log::Template>,
+    /// How long a handler may take; clients get a little longer to send or take something.
+    pub(crate) request_timeout: Duration,
+    /// The paths that have handlers; all others are one route in the metrics.
+    pub(crate) routes: Arc<[&'static str]>,
+}
+
+/// One worker thread's own part.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) shared: Shared,
+    metrics: Option<WorkerMetrics>,
+    log: Option<Rc<WorkerLog>>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Shared) -> Rc<Self> {
+        Rc::new(Self {
+            metrics: shared.metrics.as_ref().map(RequestMetrics::for_worker),
+            log: shared.access_log.clone().map(WorkerLog::new),
+            shared,
+        })
+    }
+
+    /// Counts and logs an answered request.
+    pub(super) fn answered(
+        &self,
+        remote: Option<std::net::SocketAddr>,
+        (method, uri): (&Method, &Uri),
+        status: u16,
+        duration: Duration,
+    ) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record(method, self.route(uri), status, duration);
+        }
+        if let Some(log) = &self.log {
+            log.write(&access_log::Line {
+                remote,
+                method,
+                uri,
+                status,
+                duration,
+            });
+        }
+    }
+
+    /// Counts a request that could not even be parsed.
+    pub(super) fn refused(&self, status: u16) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record(&Method::default(), "malformed", status, Duration::ZERO);
+        }
+    }
+
+    fn route(&self, uri: &Uri) -> &'static str {
+        let path = uri.path();
+        let mut routes = self.shared.routes.iter();
+        routes.find(|route| **route == path).unwrap_or(&"unmatched")
+    }
+}

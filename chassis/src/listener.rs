@@ -1,0 +1,119 @@
+//! Binding the ports.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
+};
+
+use tracing::warn;
+
+/// A port that cannot be listened on, and which setting chose it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {host} port {port} (settings HOST and {setting}): {reason}")]
+pub(crate) struct BindError {
+    host: String,
+    port: u16,
+    setting: &'static str,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+struct Reason(io::Error);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::AddrInUse => f.write_str("another process is using the port"),
+            io::ErrorKind::AddrNotAvailable => {
+                f.write_str("this machine does not have the address")
+            }
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("not permitted: ports below 1024 need extra rights")
+            }
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+/// Listens on `host` and `port`; `setting` is the variable that holds the port.
+pub(crate) fn bind(host: &str, port: u16, setting: &'static str) -> Result<TcpListener, BindError> {
+    listen(host, port).map_err(|error| BindError {
+        host: host.to_owned(),
+        port,
+        setting,
+        reason: Reason(error),
+    })
+}
+
+fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let listener = match TcpListener::bind((bare, port)) {
+        // `::` listens on IPv4 too, but not where the kernel has no IPv6 at all.
+        Err(error) if bare == "::" && !has_ipv6() => {
+            warn!(%error, "no IPv6 here; listening on all IPv4 addresses instead");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        }
+        bound => bound,
+    }?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Where a process on the same machine reaches a listener on `host` and `port`.
+pub(crate) fn reach(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let mut address = (bare, port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::other("the host name has no address"))?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        // A listener on `::` takes IPv4 connections as well, and does so without IPv6.
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named_together_with_its_setting() {
+        let taken = bind("127.0.0.1", 0, "PORT").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind("127.0.0.1", port, "ADMIN_PORT")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!(
+                "cannot listen on 127.0.0.1 port {port} (settings HOST and ADMIN_PORT): \
+                 another process is using the port"
+            )
+        );
+    }
+
+    #[test]
+    fn all_addresses_are_reached_through_loopback() {
+        for host in ["0.0.0.0", "::", "[::]"] {
+            assert_eq!(
+                reach(host, 80).unwrap().to_string(),
+                "127.0.0.1:80",
+                "{host}"
+            );
+        }
+        assert_eq!(reach("[::1]", 80).unwrap().to_string(), "[::1]:80");
+    }
+}

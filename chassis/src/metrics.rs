@@ -1,0 +1,276 @@
+//! Request metrics: counted per worker without locks, added up when they are read.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::http::Method;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+/// Upper bounds of the duration histogram, in seconds.
+const BOUNDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// The labels of a request.
+///
+/// All three come from small sets, however strange the requests are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Labels {
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+impl Labels {
+    fn pairs(&self) -> [(&'static str, String); 3] {
+        [
+            ("method", self.method.to_owned()),
+            ("route", self.route.to_owned()),
+            ("status", self.status.to_string()),
+        ]
+    }
+}
+
+/// What one worker has counted for one set of labels. Only that worker writes.
+#[derive(Debug)]
+struct Series {
+    labels: Labels,
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Series {
+    fn new(labels: Labels) -> Self {
+        Self {
+            labels,
+            buckets: Default::default(),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    fn record(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BOUNDS.iter().take_while(|&&bound| seconds > bound).count();
+        add(&self.buckets[bucket], 1);
+        add(
+            &self.nanoseconds,
+            u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+        );
+    }
+}
+
+/// Adds without a locked instruction: nobody else writes to this counter.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+/// A counter that something else keeps, read when somebody asks for it.
+pub struct Counter(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl Counter {
+    /// The counter that `read` returns; it must never go down.
+    pub fn new(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Box::new(read))
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counter").field(&(self.0)()).finish()
+    }
+}
+
+impl EncodeMetric for Counter {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_counter::<NoLabelSet, _, u64>(&(self.0)(), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+/// The request metrics of a process. A clone shares them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RequestMetrics(Arc<Mutex<Vec<Arc<Series>>>>);
+
+impl RequestMetrics {
+    /// The part that one worker writes to.
+    pub(crate) fn for_worker(&self) -> WorkerMetrics {
+        WorkerMetrics {
+            all: self.clone(),
+            mine: RefCell::default(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Series>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sums over all workers, by labels: the count in each bucket, and the seconds.
+    fn totals(&self) -> Vec<(Labels, [u64; BOUNDS.len() + 1], f64)> {
+        let mut series = self.lock().clone();
+        series.sort_by_key(|series| series.labels);
+        series
+            .chunk_by(|a, b| a.labels == b.labels)
+            .map(|workers| {
+                let mut buckets = [0; BOUNDS.len() + 1];
+                let mut seconds = 0.0;
+                for worker in workers {
+                    for (sum, part) in buckets.iter_mut().zip(&worker.buckets) {
+                        *sum += part.load(Ordering::Relaxed);
+                    }
+                    let nanoseconds = worker.nanoseconds.load(Ordering::Relaxed);
+                    seconds += Duration::from_nanos(nanoseconds).as_secs_f64();
+                }
+                (workers[0].labels, buckets, seconds)
+            })
+            .collect()
+    }
+}
+
+/// The request metrics that one worker writes to.
+#[derive(Debug)]
+pub(crate) struct WorkerMetrics {
+    all: RequestMetrics,
+    /// Few enough for a linear search; the most common one settles at the front.
+    mine: RefCell<Vec<Arc<Series>>>,
+}
+
+impl WorkerMetrics {
+    /// Counts one answered request. `route` is one of the paths that the service declares.
+    pub(crate) fn record(
+        &self,
+        method: &Method,
+        route: &'static str,
+        status: u16,
+        duration: Duration,
+    ) {
+        let labels = Labels {
+            method: method_label(method),
+            route,
+            status,
+        };
+        let mut mine = self.mine.borrow_mut();
+        if let Some(series) = mine.iter().find(|series| series.labels == labels) {
+            series.record(duration);
+            return;
+        }
+        let series = Arc::new(Series::new(labels));
+        series.record(duration);
+        self.all.lock().push(Arc::clone(&series));
+        mine.push(series);
+    }
+}
+
+/// The method, or `other`: a client can invent methods, and each would be a series.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [(Method, &str); 8] = [
+        (Method::GET, "GET"),
+        (Method::POST, "POST"),
+        (Method::HEAD, "HEAD"),
+        (Method::OPTIONS, "OPTIONS"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::TRACE, "TRACE"),
+    ];
+    KNOWN
+        .iter()
+        .find(|(known, _)| known == method)
+        .map_or("other", |(_, label)| label)
+}
+
+impl Collector for RequestMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.totals();
+        let mut requests = encoder.encode_descriptor(
+            "http_requests",
+            "Requests answered",
+            None,
+            MetricType::Counter,
+        )?;
+        for (labels, buckets, _) in &totals {
+            let count: u64 = buckets.iter().sum();
+            requests
+                .encode_family(&labels.pairs())?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+
+        let mut durations = encoder.encode_descriptor(
+            "http_request_duration",
+            "Time from the request's head to its answer",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (labels, buckets, seconds) in &totals {
+            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
+            let bounded: Vec<(f64, u64)> = bounds.zip(buckets.iter().copied()).collect();
+            durations
+                .encode_family(&labels.pairs())?
+                .encode_histogram::<NoLabelSet>(*seconds, buckets.iter().sum(), &bounded, None)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn workers_are_added_up_by_method_route_and_status() {
+        let metrics = RequestMetrics::default();
+        let workers = [metrics.for_worker(), metrics.for_worker()];
+        for worker in &workers {
+            worker.record(&Method::GET, "/", 200, Duration::from_micros(200));
+            worker.record(&Method::GET, "/", 200, Duration::from_secs(60));
+        }
+        let invented = Method::from_bytes(b"BREW").unwrap();
+        workers[0].record(&invented, "unmatched", 404, Duration::ZERO);
+
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let get = "{method=\"GET\",route=\"/\",status=\"200\"";
+        for line in [
+            format!("http_requests_total{get}}} 4"),
+            "http_requests_total{method=\"other\",route=\"unmatched\",status=\"404\"} 1".to_owned(),
+            format!("http_request_duration_seconds_count{get}}} 4"),
+            format!("http_request_duration_seconds_sum{get}}} 120.0004"),
+        ] {
+            assert!(
+                text.lines().any(|have| have == line),
+                "{line} is not in\n{text}"
+            );
+        }
+        for (bound, count) in [("0.0001", 0), ("0.00025", 2), ("10.0", 2), ("+Inf", 4)] {
+            let found = text.lines().any(|line| {
+                line.starts_with("http_request_duration_seconds_bucket{")
+                    && line.contains("GET")
+                    && line.contains(&format!("le=\"{bound}\""))
+                    && line.ends_with(&format!(" {count}"))
+            });
+            assert!(found, "le={bound} {count} is not in\n{text}");
+        }
+    }
+}

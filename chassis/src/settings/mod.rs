@@ -1,0 +1,92 @@
+//! Settings: environment variables, read once at start.
+//!
+//! A service declares its variables with [`settings!`](crate::settings!); the declaration is also
+//! what `--help` prints and what an error message quotes, so the three cannot disagree.
+
+mod common;
+mod read;
+
+use serde::de::DeserializeOwned;
+
+pub use self::{
+    common::{Common, LogFormat, Switch, Workers},
+    read::{BadValue, Environment},
+};
+
+/// A struct that [`settings!`](crate::settings!) declared.
+pub trait Settings: DeserializeOwned {
+    /// Its variables, in the order of declaration.
+    const VARIABLES: &'static [Variable];
+}
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// The name in lower case, as in the struct.
+    pub field: &'static str,
+    /// The value, as text, when the variable is not set; empty for none.
+    pub default: &'static str,
+    /// Which values it takes, in words.
+    pub accepts: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+impl Variable {
+    /// The name in the environment.
+    pub fn name(&self) -> String {
+        self.field.to_ascii_uppercase()
+    }
+}
+
+/// Declares a settings struct with one environment variable a field.
+///
+/// Each field has a doc comment, a type that `serde` reads, its default as the text that the
+/// variable would hold (`""` for an `Option` means none), and the values it accepts, in words.
+///
+/// ```
+/// chassis::settings! {
+///     /// Settings of a service that greets.
+///     pub struct Settings {
+///         /// Text of the greeting.
+///         message: String = "Hello", "any text";
+///         /// How often to greet.
+///         times: u8 = "1", "a number from 0 to 255";
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! settings {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $(
+                #[doc = $help:literal]
+                $field:ident: $type:ty = $default:literal, $accepts:literal;
+            )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, $crate::serde::Deserialize)]
+        #[serde(crate = "chassis::serde")]
+        $vis struct $name {
+            $(
+                #[doc = $help]
+                pub $field: $type,
+            )*
+        }
+
+        impl $crate::settings::Settings for $name {
+            const VARIABLES: &'static [$crate::settings::Variable] = &[
+                $(
+                    $crate::settings::Variable {
+                        field: stringify!($field),
+                        default: $default,
+                        accepts: $accepts,
+                        help: $help,
+                    },
+                )*
+            ];
+        }
+    };
+}

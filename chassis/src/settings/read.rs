@@ -1,0 +1,237 @@
+//! From the environment to a settings struct, with every bad value named.
+
+use std::{collections::BTreeMap, ffi::OsString, fmt};
+
+use super::{Settings, Variable};
+
+/// Where settings come from: the process's environment, or in tests a list.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// Defaults that depend on the program, by upper-case name.
+    defaults: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        // `vars_os`, not `vars`: that one panics where any variable is not UTF-8.
+        std::env::vars_os().collect()
+    }
+
+    /// Replaces the declared default of the variable `name`.
+    #[must_use]
+    pub fn with_default(mut self, name: &str, default: impl ToString) -> Self {
+        self.defaults.insert(name.to_owned(), default.to_string());
+        self
+    }
+
+    /// The default of a variable, as text.
+    pub(crate) fn default_of(&self, variable: &Variable) -> String {
+        let declared = || variable.default.to_owned();
+        self.defaults
+            .get(&variable.name())
+            .cloned()
+            .unwrap_or_else(declared)
+    }
+
+    /// Reads the settings `S`. An empty variable counts as one that is not set.
+    ///
+    /// # Errors
+    ///
+    /// Every variable with a value that it does not accept.
+    pub fn read<S: Settings>(&self) -> Result<S, Vec<BadValue>> {
+        let defaults: BTreeMap<String, String> = S::VARIABLES
+            .iter()
+            .map(|variable| (variable.name(), self.default_of(variable)))
+            .collect();
+
+        // Each value is tried alone among the defaults: envy stops at the first bad one, and for
+        // an enum it does not say which variable that was.
+        let mut bad = Vec::new();
+        let mut values = defaults.clone();
+        for variable in S::VARIABLES {
+            let name = variable.name();
+            let Some(value) = self.variables.get(&OsString::from(&name)) else {
+                continue;
+            };
+            if value.is_empty() {
+                continue;
+            }
+            let Some(text) = value.to_str() else {
+                bad.push(BadValue::new(
+                    variable,
+                    value.to_string_lossy(),
+                    "it is not UTF-8",
+                ));
+                continue;
+            };
+            let mut alone = defaults.clone();
+            alone.insert(name.clone(), text.to_owned());
+            if parse::<S>(alone).is_err() {
+                bad.push(BadValue::new(variable, text.into(), ""));
+            }
+            values.insert(name, text.to_owned());
+        }
+        if !bad.is_empty() {
+            return Err(bad);
+        }
+        parse(values).map_err(|error| {
+            // Each value parses alone, so this is a default that does not parse: a mistake in
+            // the declaration, which every test that reads settings would show.
+            vec![BadValue {
+                line: format!("the default settings do not parse: {error}"),
+            }]
+        })
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        let variables = variables.into_iter().map(|(k, v)| (k.into(), v.into()));
+        Self {
+            variables: variables.collect(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+fn parse<S: Settings>(values: BTreeMap<String, String>) -> envy::Result<S> {
+    // An `Option` that has no value must be absent: envy would parse the empty text.
+    envy::from_iter(values.into_iter().filter(|(_, value)| !value.is_empty()))
+}
+
+/// A variable whose value is not accepted, in one line for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    line: String,
+}
+
+impl BadValue {
+    fn new(variable: &Variable, value: std::borrow::Cow<'_, str>, why: &str) -> Self {
+        let name = variable.name();
+        let accepts = variable.accepts;
+        let mut line = format!("{name}={value:?} cannot be used");
+        if !why.is_empty() {
+            line.push_str(", ");
+            line.push_str(why);
+        }
+        line.push_str(&format!("; it accepts {accepts}"));
+        if value.starts_with("tcp://") || value.starts_with("udp://") {
+            line.push_str(
+                " (Kubernetes sets such variables for its Services: \
+                 put `enableServiceLinks: false` into the pod's spec)",
+            );
+        }
+        Self { line }
+    }
+
+    /// A complaint about several settings together, in one line that names them.
+    pub fn together(line: impl Into<String>) -> Self {
+        Self { line: line.into() }
+    }
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+    use crate::settings::{Common, LogFormat, Switch};
+
+    fn read(variables: &[(&str, &str)]) -> Result<Common, Vec<String>> {
+        let environment: Environment = variables.iter().copied().collect();
+        lines(environment)
+    }
+
+    fn lines(environment: Environment) -> Result<Common, Vec<String>> {
+        environment
+            .with_default("PORT", 8080)
+            .with_default("ADMIN_PORT", 9080)
+            .read()
+            .map_err(|bad| bad.iter().map(BadValue::to_string).collect())
+    }
+
+    #[test]
+    fn without_variables_the_defaults_hold() {
+        let common = read(&[]).unwrap();
+        assert_eq!((common.port, common.admin_port), (8080, 9080));
+        assert_eq!(common.host, "127.0.0.1");
+        assert_eq!(common.workers, None);
+        assert_eq!(common.access_log, Switch::On);
+        assert_eq!(common.request_timeout().as_secs(), 10);
+        assert_eq!(
+            (common.drain_seconds, common.shutdown_timeout_seconds),
+            (0, 15)
+        );
+    }
+
+    #[test]
+    fn variables_replace_defaults_and_empty_ones_do_not() {
+        let common = read(&[("PORT", "1234"), ("LOG_FORMAT", "json"), ("HOST", "")]).unwrap();
+        assert_eq!(common.port, 1234);
+        assert_eq!(common.log_format, Some(LogFormat::Json));
+        assert_eq!(common.host, "127.0.0.1");
+    }
+
+    #[test]
+    fn every_bad_value_is_named_with_what_it_accepts() {
+        let bad = read(&[
+            ("PORT", "http"),
+            ("LOG_FORMAT", "xml"),
+            ("WORKERS", "0"),
+            ("ACCESS_LOG", "yes"),
+            ("REQUEST_TIMEOUT_MS", "0"),
+            ("DRAIN_SECONDS", "-1"),
+            ("MAX_IN_FLIGHT", "many"),
+            ("ADMIN_PORT", "65536"),
+        ])
+        .unwrap_err();
+        for (line, start) in bad.iter().zip([
+            "PORT=\"http\" cannot be used; it accepts a port",
+            "ADMIN_PORT=\"65536\"",
+            "WORKERS=\"0\" cannot be used; it accepts a number from 1 to 512",
+            "LOG_FORMAT=\"xml\" cannot be used; it accepts text or json",
+            "ACCESS_LOG=\"yes\" cannot be used; it accepts on or off",
+            "DRAIN_SECONDS=\"-1\"",
+            "REQUEST_TIMEOUT_MS=\"0\"",
+            "MAX_IN_FLIGHT=\"many\"",
+        ]) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        assert_eq!(bad.len(), 8);
+    }
+
+    #[test]
+    fn a_service_link_of_kubernetes_is_recognised() {
+        let bad = read(&[("PORT", "tcp://10.0.0.1:80")]).unwrap_err();
+        assert!(bad[0].contains("enableServiceLinks: false"), "{bad:?}");
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf8_is_an_error_only_where_it_is_read() {
+        let text = || OsString::from_vec(vec![b'a', 0xff]);
+        let environment: Environment = [(OsString::from("SOMEBODY_ELSES"), text())]
+            .into_iter()
+            .collect();
+        assert!(lines(environment).is_ok());
+        let environment: Environment = [(OsString::from("HOST"), text())].into_iter().collect();
+        let bad = lines(environment).unwrap_err();
+        assert!(
+            bad[0].starts_with("HOST=") && bad[0].contains("not UTF-8"),
+            "{bad:?}"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_on_several_lines_is_reported_on_one() {
+        let bad = read(&[("PORT", "80\n81")]).unwrap_err();
+        assert_eq!(bad[0].lines().count(), 1, "{bad:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Answers each request with a fresh integer and its SHA-256; stands for a front end that
+//! scales out.
+
+pub mod upstream;
+
+use std::rc::Rc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, VARY},
+    web,
+};
+use chassis::{
+    Context, Program, Service, accept,
+    problem::{Problem, method_not_allowed},
+};
+use sequence::{Coalescer, Count, Limits, Monitor, Sequence as _, service::with_metrics, wire};
+use sha2::{Digest as _, Sha256};
+
+use self::upstream::HttpSequence;
+
+/// What the program calls itself.
+pub const PROGRAM: Program = Program {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Answers each request with a fresh integer from persistence_server and its SHA-256.",
+    port: 8082,
+    admin_port: 9082,
+};
+
+chassis::settings! {
+    /// The settings of `hash_server`, besides those of every service.
+    pub struct Settings {
+        /// Host of `persistence_server`.
+        persistence_host: String = "127.0.0.1", "an IP address or a host name";
+        /// Port of `persistence_server`.
+        persistence_port: u16 = "8081", "a port: a number from 0 to 65535";
+    }
+}
+
+/// The service with its one resource.
+pub fn service(settings: &Settings, context: &Context) -> Service {
+    let limits = Limits::from_settings(&context.common);
+    let monitor = Monitor::default();
+    let (host, port) = (settings.persistence_host.clone(), settings.persistence_port);
+    let connect = move || HttpSequence::new(&host, port);
+    let checked = Rc::new(connect());
+    let (of_workers, of_check) = (monitor.clone(), monitor.clone());
+
+    let service = Service::new(["/"], move |routes| {
+        // Called once on each worker, so each has one connection and one coalescer of its own.
+        let coalescer = Coalescer::start(connect(), limits, of_workers.clone());
+        let root = web::resource("/").get(hash);
+        routes
+            .app_data(web::Data::new(coalescer))
+            .service(root.default_service(method_not_allowed("GET")));
+    })
+    .depends_on("persistence", move || {
+        let (persistence, monitor) = (Rc::clone(&checked), of_check.clone());
+        async move { check(&persistence, &monitor).await }
+    });
+    with_metrics(service, &monitor)
+}
+
+/// Whether numbers can be had. While requests get theirs, it takes none; after a failure only
+/// taking one shows that it works again, since the fault may lie behind `persistence_server`.
+async fn check(persistence: &HttpSequence, monitor: &Monitor) -> Result<String, String> {
+    let result = match monitor.trouble() {
+        None => persistence.probe().await,
+        Some(_) => persistence
+            .reserve(Count::ONE)
+            .await
+            .map(|_| monitor.recovered()),
+    };
+    result
+        .map(|()| String::new())
+        .map_err(|error| error.chain())
+}
+
+/// Answers a number that nobody else gets, and the SHA-256 of its decimal digits.
+async fn hash(
+    request: HttpRequest,
+    coalescer: web::Data<Coalescer>,
+) -> Result<HttpResponse, Problem> {
+    accept::require(&request, "application/json")?;
+    let number = coalescer.reserve(Count::ONE).await?.first();
+    let hash = Sha256::digest(number.to_string());
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((VARY, "Accept"))
+        .body(wire::encode_hashed(number, &hash)))
+}

@@ -1,0 +1,189 @@
+//! One HTTP/1.1 connection to one server, for small requests one after another.
+//!
+//! A client library would do as well; this one costs a tenth of the instructions, and a chain of
+//! services that each spend little on the other is what this project shows. It understands the
+//! answers of `persistence_server` and of proxies that pass them on with a `Content-Length`, and
+//! refuses everything else.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// The largest answer, head and body, in bytes. A block of numbers and a problem are far smaller.
+const LARGEST: usize = 16 * 1024;
+
+/// A connection on which no answer is outstanding.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// A complete answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// Whether another request may follow on the same connection.
+    pub(super) keeps_connection: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{}", plainly(.0))]
+    Connect(io::Error),
+
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+
+    #[error("the connection was closed before the answer was complete")]
+    Closed,
+
+    #[error("the answer is not usable HTTP: {0}")]
+    Strange(&'static str),
+}
+
+/// Without the number of the error: `connection refused`.
+fn plainly(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl Connection {
+    pub(super) async fn open(host: &str, port: u16) -> Result<Self, Failure> {
+        // The name is resolved every time: the server may have moved.
+        let stream = TcpStream::connect((host, port))
+            .await
+            .map_err(Failure::Connect)?;
+        stream.set_nodelay(true).map_err(Failure::Connect)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(1024),
+        })
+    }
+
+    /// Sends a request without a body and reads its answer.
+    pub(super) async fn exchange(
+        &mut self,
+        method: &str,
+        target: &str,
+        authority: &str,
+    ) -> Result<Answer, Failure> {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n"
+        );
+        self.stream
+            .write_all(request.as_bytes())
+            .await
+            .map_err(Failure::Broken)?;
+        self.buffer.clear();
+        loop {
+            let read = self
+                .stream
+                .read_buf(&mut self.buffer)
+                .await
+                .map_err(Failure::Broken)?;
+            if read == 0 {
+                return Err(Failure::Closed);
+            }
+            if let Some(answer) = parse(&self.buffer).map_err(Failure::Strange)? {
+                return Ok(answer);
+            }
+            if self.buffer.len() > LARGEST {
+                return Err(Failure::Strange("it is too long"));
+            }
+        }
+    }
+}
+
+/// Parses an answer; none if it is not complete yet.
+fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut fields);
+    let start = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(start)) => start,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err("its head does not parse"),
+    };
+    let mut length = None;
+    let mut keeps_connection = head.version == Some(1);
+    for field in &*head.headers {
+        let value = std::str::from_utf8(field.value).unwrap_or_default().trim();
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let parsed: usize = value
+                .parse()
+                .map_err(|_| "its Content-Length is not a number")?;
+            if length.replace(parsed).is_some() {
+                return Err("it has two Content-Length fields");
+            }
+        } else if field.name.eq_ignore_ascii_case("connection") {
+            keeps_connection &= !value.to_ascii_lowercase().contains("close");
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err("it has a Transfer-Encoding");
+        }
+    }
+    let length = length.ok_or("it has no Content-Length")?;
+    let body = &bytes[start..];
+    if body.len() > length {
+        // Nothing was asked that this could answer.
+        return Err("it is longer than its Content-Length");
+    }
+    Ok((body.len() == length).then(|| Answer {
+        // httparse fills in the code of every complete head.
+        status: head.code.unwrap_or_default(),
+        body: body.to_vec(),
+        keeps_connection,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+
+    #[test]
+    fn an_answer_is_complete_with_its_last_byte() {
+        for end in 0..GOOD.len() {
+            assert_eq!(parse(&GOOD.as_bytes()[..end]), Ok(None), "{end}");
+        }
+        let answer = parse(GOOD.as_bytes()).unwrap().unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"abc"[..]));
+        assert!(answer.keeps_connection);
+    }
+
+    #[test]
+    fn a_server_that_closes_is_believed() {
+        for head in [
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nconnection: keep-alive, Close\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert!(
+                !parse(head.as_bytes()).unwrap().unwrap().keeps_connection,
+                "{head}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_in_doubt_is_refused() {
+        for bad in [
+            "garbage\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK",
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

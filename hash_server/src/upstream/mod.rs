@@ -1,0 +1,116 @@
+//! The sequence that `persistence_server` serves over HTTP.
+
+mod connection;
+
+use std::cell::RefCell;
+
+use async_trait::async_trait;
+use sequence::{
+    Block, Count, Error, Sequence,
+    wire::{self, EXHAUSTED},
+};
+use serde::Deserialize;
+
+use self::connection::{Answer, Connection, Failure};
+
+/// A sequence behind HTTP, over one connection that is kept between calls.
+#[derive(Debug)]
+pub struct HttpSequence {
+    host: String,
+    port: u16,
+    /// Not there while a call uses it. A call that fails, or is dropped half-way, never puts it
+    /// back: a late answer, read by the next call, would repeat numbers.
+    kept: RefCell<Option<Connection>>,
+}
+
+impl HttpSequence {
+    /// The sequence at `host` (a name or an address) and `port`; connects at the first call.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            kept: RefCell::default(),
+        }
+    }
+
+    /// Asks whether something answers HTTP there, without taking a number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] with the reason.
+    pub async fn probe(&self) -> Result<(), Error> {
+        // Any answer will do; this one is a 405, since only GET and POST take a number.
+        let answer = self.exchange("OPTIONS", "/").await?;
+        if answer.status < 500 {
+            Ok(())
+        } else {
+            Err(self.refusal(&answer))
+        }
+    }
+
+    async fn exchange(&self, method: &str, target: &str) -> Result<Answer, Error> {
+        let kept = self.kept.borrow_mut().take();
+        if let Some(connection) = kept {
+            // It may have been closed meanwhile, as after a restart: then a new one is worth a
+            // try. What the lost call may have taken stays a gap.
+            if let Ok(answer) = self.exchange_over(connection, method, target).await {
+                return Ok(answer);
+            }
+        }
+        let call = async {
+            let connection = Connection::open(&self.host, self.port).await?;
+            self.exchange_over(connection, method, target).await
+        };
+        call.await.map_err(|failure| self.unavailable(failure))
+    }
+
+    async fn exchange_over(
+        &self,
+        mut connection: Connection,
+        method: &str,
+        target: &str,
+    ) -> Result<Answer, Failure> {
+        let authority = format!("{}:{}", self.host, self.port);
+        let answer = connection.exchange(method, target, &authority).await?;
+        if answer.keeps_connection {
+            self.kept.replace(Some(connection));
+        }
+        Ok(answer)
+    }
+
+    fn refusal(&self, answer: &Answer) -> Error {
+        #[derive(Deserialize)]
+        struct Problem {
+            r#type: String,
+            detail: String,
+        }
+
+        match serde_json::from_slice(&answer.body) {
+            Ok(Problem { r#type, .. }) if r#type == EXHAUSTED => Error::Exhausted,
+            Ok(Problem { detail, .. }) => {
+                self.unavailable(format!("answered {}: {detail}", answer.status))
+            }
+            Err(_) => self.unavailable(format!("answered {}", answer.status)),
+        }
+    }
+
+    fn unavailable(&self, cause: impl std::fmt::Display) -> Error {
+        let (host, port) = (&self.host, self.port);
+        Error::unavailable(format!("persistence at {host}:{port}: {cause}"))
+    }
+}
+
+#[async_trait(?Send)]
+impl Sequence for HttpSequence {
+    async fn reserve(&self, count: Count) -> Result<Block, Error> {
+        let answer = self.exchange("GET", &wire::request_target(count)).await?;
+        if answer.status != 200 {
+            return Err(self.refusal(&answer));
+        }
+        wire::decode_block(&answer.body, count).map_err(|error| {
+            // Whatever answers there, it cannot be trusted with another call.
+            self.kept.take();
+            self.unavailable(error)
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Hands out the next unique integer; stands for the database of a system.
+
+mod settings;
+pub mod store;
+
+use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
+use chassis::{
+    Context, Program, Service, accept,
+    problem::{Problem, StatusCode, method_not_allowed},
+};
+use sequence::{Coalescer, Count, Limits, Monitor, Store as _, service::with_metrics, wire};
+
+pub use self::settings::{SequenceName, Settings, StoreKind};
+use self::store::OpenStore;
+
+/// What the program calls itself.
+pub const PROGRAM: Program = Program {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Hands out the next unique integer: never twice, and always in order.",
+    port: 8081,
+    admin_port: 9081,
+};
+
+/// The service with its one resource, on an open store.
+pub fn service(store: OpenStore, context: &Context) -> Service {
+    let limits = Limits::from_settings(&context.common);
+    let monitor = Monitor::default();
+    let checked = store.handle();
+    let note = store.note();
+    let operations = store.metrics();
+    let of_workers = monitor.clone();
+
+    let service = Service::new(["/"], move |routes| {
+        // Called once on each worker, so each has a coalescer of its own and needs no lock.
+        let coalescer = Coalescer::start(store.handle(), limits, of_workers.clone());
+        let root = web::resource("/").get(next).post(next);
+        routes
+            .app_data(web::Data::new(coalescer))
+            .service(root.default_service(method_not_allowed("GET, POST")));
+    })
+    .metrics(operations);
+    let checked = std::rc::Rc::new(checked);
+    let service = service.depends_on("store", move || {
+        let checked = std::rc::Rc::clone(&checked);
+        async move {
+            checked
+                .check()
+                .await
+                .map(|()| note.to_owned())
+                .map_err(|error| error.chain())
+        }
+    });
+    with_metrics(service, &monitor)
+}
+
+/// Answers the next number, or with `?count=N` the next block.
+async fn next(
+    request: HttpRequest,
+    coalescer: web::Data<Coalescer>,
+) -> Result<HttpResponse, Problem> {
+    accept::require(&request, "application/json")?;
+    let count = wire::parse_query(request.query_string())
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let block = coalescer.reserve(count.unwrap_or(Count::ONE)).await?;
+    let json = match count {
+        None => wire::encode_number(block.first()),
+        Some(_) => wire::encode_block(block),
+    };
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(json))
+}

@@ -1,0 +1,143 @@
+//! The embedded store: one small file, durable before every answer.
+//!
+//! The workers' reservations meet once more in front of one thread that writes: while it waits
+//! for the disk, more of them gather, and the next write is for all of them.
+
+mod disk;
+mod slots;
+mod writer;
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
+
+use async_trait::async_trait;
+use chassis::Fatal;
+use sequence::{Block, Count, Error, Sequence, Store};
+use tokio::sync::oneshot;
+
+use self::writer::{Command, Writer};
+use super::Operations;
+
+/// A sequence in a file. A clone is a handle to the same one.
+#[derive(Clone, Debug)]
+pub struct FileSequence {
+    commands: mpsc::Sender<Command>,
+}
+
+impl FileSequence {
+    /// Opens the sequence `name` in the directory `dir`, and makes it there if it is new.
+    ///
+    /// A failure of the disk later on is reported to `fatal`: after a failed write nobody knows
+    /// what is durable, so no more numbers are handed out.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not there or cannot be written, another process uses it, or the file is
+    /// damaged: it is never begun anew, because that would repeat numbers.
+    pub fn open(
+        dir: &Path,
+        name: &str,
+        operations: Operations,
+        fatal: Fatal,
+    ) -> Result<Self, OpenError> {
+        let at = |problem| OpenError {
+            dir: dir.to_owned(),
+            problem,
+        };
+        let lock = lock(dir).map_err(at)?;
+        let slots = disk::open(dir, name).map_err(at)?;
+        let (commands, queue) = mpsc::channel();
+        Writer::new(slots, operations, fatal, lock)
+            .start(queue)
+            .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
+        Ok(Self { commands })
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        let stopped = || Error::unavailable("the file store has stopped after a failure");
+        let (answer, result) = oneshot::channel();
+        self.commands.send(command(answer)).map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())?
+    }
+}
+
+#[async_trait(?Send)]
+impl Sequence for FileSequence {
+    async fn reserve(&self, count: Count) -> Result<Block, Error> {
+        self.ask(|answer| Command::Reserve { count, answer }).await
+    }
+}
+
+#[async_trait(?Send)]
+impl Store for FileSequence {
+    async fn raise_above(&self, floor: u64) -> Result<(), Error> {
+        self.ask(|answer| Command::RaiseAbove { floor, answer })
+            .await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        // It is answered in turn, so this also tells whether the disk still takes writes.
+        self.ask(|answer| Command::Check { answer }).await
+    }
+}
+
+/// Why the file store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("file store in DATA_DIR={}: {problem}", dir.display())]
+pub struct OpenError {
+    dir: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(
+        "the directory does not exist; create it, or correct DATA_DIR (it is not created by \
+         itself, because an empty one begins again at 1)"
+    )]
+    NoDirectory,
+
+    #[error("another process is using the directory")]
+    Locked,
+
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, io::Error),
+
+    #[error(
+        "{file} is damaged: {damage}. Numbers might repeat, so the service does not start; \
+         restore the file from where it was last good, or begin another SEQUENCE"
+    )]
+    Damaged { file: String, damage: String },
+}
+
+/// Keeps other processes out of the directory for as long as the file is open.
+fn lock(dir: &Path) -> Result<File, Problem> {
+    match dir.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Problem::NoDirectory),
+        Err(error) => return Err(Problem::Io("use the directory", error)),
+        Ok(found) if !found.is_dir() => {
+            let error = io::ErrorKind::NotADirectory.into();
+            return Err(Problem::Io("use the directory", error));
+        }
+        Ok(_) => {}
+    }
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))
+        .map_err(|error| Problem::Io("write to the directory", error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Problem::Locked),
+        Err(TryLockError::Error(error)) => Err(Problem::Io("lock the directory", error)),
+    }
+}

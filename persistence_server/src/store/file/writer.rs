@@ -1,0 +1,99 @@
+//! The thread that writes.
+
+use std::{fs::File, io, sync::mpsc::Receiver, thread};
+
+use chassis::Fatal;
+use sequence::{Block, Count, Error, MAX_NUMBER};
+use tokio::sync::oneshot;
+
+use super::disk::Slots;
+use crate::store::Operations;
+
+/// What the thread is asked for, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// The next block.
+    Reserve {
+        count: Count,
+        answer: oneshot::Sender<Result<Block, Error>>,
+    },
+    /// A jump forward.
+    RaiseAbove {
+        floor: u64,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A sign of life.
+    Check {
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+}
+
+pub(super) struct Writer {
+    slots: Slots,
+    operations: Operations,
+    fatal: Fatal,
+    /// Held until the thread ends.
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) fn new(slots: Slots, operations: Operations, fatal: Fatal, lock: File) -> Self {
+        Self {
+            slots,
+            operations,
+            fatal,
+            _lock: lock,
+        }
+    }
+
+    /// Starts the thread; it ends with the last sender, or with the disk.
+    pub(super) fn start(mut self, queue: Receiver<Command>) -> io::Result<()> {
+        let run = move || {
+            while let Ok(first) = queue.recv() {
+                let waiting = std::iter::once(first).chain(queue.try_iter()).collect();
+                if let Err(error) = self.serve(waiting) {
+                    self.fatal
+                        .stop(format_args!("the file store cannot write: {error}"));
+                    return;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("file-store".to_owned())
+            .spawn(run)
+            .map(drop)
+    }
+
+    /// Serves all that are waiting with one write. On an error they get no answer but the end
+    /// of their channel.
+    fn serve(&mut self, waiting: Vec<Command>) -> io::Result<()> {
+        let before = self.slots.last();
+        let mut last = before;
+        let mut replies: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(waiting.len());
+        for command in waiting {
+            match command {
+                Command::Reserve { answer, .. } if answer.is_closed() => {}
+                Command::Reserve { count, answer } => {
+                    let block = Block::after(last, count).map_err(Error::from);
+                    last = block.as_ref().map_or(last, |block| block.last());
+                    replies.push(Box::new(move || drop(answer.send(block))));
+                }
+                Command::RaiseAbove { floor, answer } => {
+                    last = last.max(floor.min(MAX_NUMBER));
+                    replies.push(Box::new(move || drop(answer.send(Ok(())))));
+                }
+                Command::Check { answer } => {
+                    replies.push(Box::new(move || drop(answer.send(Ok(())))));
+                }
+            }
+        }
+        if last != before {
+            self.operations.add_one();
+            self.slots.commit(last)?;
+        }
+        for reply in replies {
+            reply();
+        }
+        Ok(())
+    }
+}
