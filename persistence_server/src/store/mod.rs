@@ -29,7 +29,10 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
         }
         StoreKind::File => {
             let (dir, name) = (&settings.data_dir, settings.sequence.as_str());
-            let store = FileSequence::open(dir, name, operations.clone(), context.fatal.clone())?;
+            let fatal = context.fatal.clone();
+            let store = FileSequence::open(dir, name, operations.clone(), move |error| {
+                fatal.stop(format_args!("the file store cannot write: {error}"));
+            })?;
             Arc::new(move || Box::new(store.clone()))
         }
     };

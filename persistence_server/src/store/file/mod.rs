@@ -15,7 +15,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chassis::Fatal;
 use sequence::{Block, Count, Error, Sequence, Store};
 use tokio::sync::oneshot;
 
@@ -31,8 +30,8 @@ pub struct FileSequence {
 impl FileSequence {
     /// Opens the sequence `name` in the directory `dir`, and makes it there if it is new.
     ///
-    /// A failure of the disk later on is reported to `fatal`: after a failed write nobody knows
-    /// what is durable, so no more numbers are handed out.
+    /// A failure of the disk later on is reported to `failed`, once: after a failed write nobody
+    /// knows what is durable, so no more numbers are handed out.
     ///
     /// # Errors
     ///
@@ -42,7 +41,7 @@ impl FileSequence {
         dir: &Path,
         name: &str,
         operations: Operations,
-        fatal: Fatal,
+        failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> Result<Self, OpenError> {
         let at = |problem| OpenError {
             dir: dir.to_owned(),
@@ -51,8 +50,8 @@ impl FileSequence {
         let lock = lock(dir).map_err(at)?;
         let slots = disk::open(dir, name).map_err(at)?;
         let (commands, queue) = mpsc::channel();
-        Writer::new(slots, operations, fatal, lock)
-            .start(queue)
+        Writer::new(slots, operations, lock)
+            .start(queue, failed)
             .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
         Ok(Self { commands })
     }

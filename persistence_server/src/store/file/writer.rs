@@ -2,7 +2,6 @@
 
 use std::{fs::File, io, sync::mpsc::Receiver, thread};
 
-use chassis::Fatal;
 use sequence::{Block, Count, Error, MAX_NUMBER};
 use tokio::sync::oneshot;
 
@@ -31,30 +30,30 @@ pub(super) enum Command {
 pub(super) struct Writer {
     slots: Slots,
     operations: Operations,
-    fatal: Fatal,
     /// Held until the thread ends.
     _lock: File,
 }
 
 impl Writer {
-    pub(super) fn new(slots: Slots, operations: Operations, fatal: Fatal, lock: File) -> Self {
+    pub(super) fn new(slots: Slots, operations: Operations, lock: File) -> Self {
         Self {
             slots,
             operations,
-            fatal,
             _lock: lock,
         }
     }
 
-    /// Starts the thread; it ends with the last sender, or with the disk.
-    pub(super) fn start(mut self, queue: Receiver<Command>) -> io::Result<()> {
+    /// Starts the thread; it ends with the last sender, or with a failure of the disk.
+    pub(super) fn start(
+        mut self,
+        queue: Receiver<Command>,
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<()> {
         let run = move || {
             while let Ok(first) = queue.recv() {
                 let waiting = std::iter::once(first).chain(queue.try_iter()).collect();
                 if let Err(error) = self.serve(waiting) {
-                    self.fatal
-                        .stop(format_args!("the file store cannot write: {error}"));
-                    return;
+                    return failed(error);
                 }
             }
         };
