@@ -81,7 +81,11 @@ fn describe(text: &mut String, variable: &Variable, default: &str) {
     let Variable { accepts, help, .. } = variable;
     let default = if default.is_empty() { "none" } else { default };
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "  {} (default: {default})", variable.name());
+    let mut names = variable.name();
+    if variable.secret {
+        names = format!("{names} or {}", variable.file_name());
+    }
+    let _ = writeln!(text, "  {names} (default: {default})");
     let _ = writeln!(text, "      {}\n      Accepts {accepts}.", help.trim());
 }
 

@@ -14,6 +14,7 @@ mod coalescer;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
+mod kept;
 mod ratchet;
 #[cfg(feature = "service")]
 pub mod service;
@@ -26,6 +27,7 @@ pub use crate::{
     block::{Block, Count, InvalidBlock, InvalidCount, MAX_NUMBER},
     coalescer::{Coalescer, Limits, Monitor},
     error::{Cause, Error},
+    kept::Kept,
     ratchet::{Marks, Ratchet},
 };
 

@@ -62,7 +62,10 @@ impl Worker {
         if let Some(metrics) = &self.metrics {
             metrics.record(method, self.route(uri), status, duration);
         }
-        if let Some(log) = &self.log {
+        // OPTIONS takes nothing and changes nothing; services and proxies ask it every second.
+        if let Some(log) = &self.log
+            && method != Method::OPTIONS
+        {
             log.write(&access_log::Line {
                 remote,
                 method,

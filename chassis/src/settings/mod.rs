@@ -5,12 +5,14 @@
 
 mod common;
 mod read;
+mod secret;
 
 use serde::de::DeserializeOwned;
 
 pub use self::{
     common::{Common, LogFormat, Switch, Workers},
     read::{BadValue, Environment},
+    secret::Secret,
 };
 
 /// A struct that [`settings!`](crate::settings!) declared.
@@ -30,6 +32,9 @@ pub struct Variable {
     pub accepts: &'static str,
     /// What it is for.
     pub help: &'static str,
+    /// Whether its value must never be shown. It can also be read from the file that a variable
+    /// with `_FILE` at the end of its name points to.
+    pub secret: bool,
 }
 
 impl Variable {
@@ -37,12 +42,18 @@ impl Variable {
     pub fn name(&self) -> String {
         self.field.to_ascii_uppercase()
     }
+
+    /// The name of the variable that points to a file with the value, for a secret.
+    pub fn file_name(&self) -> String {
+        self.name() + "_FILE"
+    }
 }
 
 /// Declares a settings struct with one environment variable a field.
 ///
 /// Each field has a doc comment, a type that `serde` reads, its default as the text that the
-/// variable would hold (`""` for an `Option` means none), and the values it accepts, in words.
+/// variable would hold (`""` for an `Option` means none), and the values it accepts, in words;
+/// `(secret)` after them marks a value that must not be shown.
 ///
 /// ```
 /// chassis::settings! {
@@ -57,12 +68,14 @@ impl Variable {
 /// ```
 #[macro_export]
 macro_rules! settings {
+    (@secret) => { false };
+    (@secret secret) => { true };
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
             $(
                 #[doc = $help:literal]
-                $field:ident: $type:ty = $default:literal, $accepts:literal;
+                $field:ident: $type:ty = $default:literal, $accepts:literal $(($secret:ident))?;
             )*
         }
     ) => {
@@ -84,6 +97,7 @@ macro_rules! settings {
                         default: $default,
                         accepts: $accepts,
                         help: $help,
+                        secret: $crate::settings!(@secret $($secret)?),
                     },
                 )*
             ];

@@ -52,26 +52,20 @@ impl Environment {
         let mut values = defaults.clone();
         for variable in S::VARIABLES {
             let name = variable.name();
-            let Some(value) = self.variables.get(&OsString::from(&name)) else {
-                continue;
-            };
-            if value.is_empty() {
-                continue;
-            }
-            let Some(text) = value.to_str() else {
-                bad.push(BadValue::new(
-                    variable,
-                    value.to_string_lossy(),
-                    "it is not UTF-8",
-                ));
-                continue;
+            let text = match self.value_of(variable) {
+                Ok(None) => continue,
+                Ok(Some(text)) => text,
+                Err(refusal) => {
+                    bad.push(refusal);
+                    continue;
+                }
             };
             let mut alone = defaults.clone();
-            alone.insert(name.clone(), text.to_owned());
+            alone.insert(name.clone(), text.clone());
             if parse::<S>(alone).is_err() {
-                bad.push(BadValue::new(variable, text.into(), ""));
+                bad.push(BadValue::new(variable, &text, ""));
             }
-            values.insert(name, text.to_owned());
+            values.insert(name, text);
         }
         if !bad.is_empty() {
             return Err(bad);
@@ -83,6 +77,50 @@ impl Environment {
                 line: format!("the default settings do not parse: {error}"),
             }]
         })
+    }
+}
+
+impl Environment {
+    /// The text of a variable that is set, from the variable itself or, for a secret, a file.
+    fn value_of(&self, variable: &Variable) -> Result<Option<String>, BadValue> {
+        let direct = self
+            .text(&variable.name())
+            .map_err(|lossy| BadValue::new(variable, &lossy, "it is not UTF-8"))?;
+        if !variable.secret {
+            return Ok(direct);
+        }
+        let (name, file_name) = (variable.name(), variable.file_name());
+        let path = self.text(&file_name).map_err(|lossy| {
+            BadValue::together(format!(
+                "{file_name}={lossy:?} cannot be used, it is not UTF-8"
+            ))
+        })?;
+        match (direct, path) {
+            (Some(_), Some(_)) => Err(BadValue::together(format!(
+                "{name} and {file_name} are both set; only one of them can be used"
+            ))),
+            (direct, None) => Ok(direct),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                // Editors end a file with a line feed that is not part of the secret.
+                Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => Err(BadValue::together(format!(
+                    "{file_name}={path:?} cannot be used: {error}; it accepts the path of a file \
+                     that holds {name}"
+                ))),
+            },
+        }
+    }
+
+    /// The text of a variable that is set and not empty; in lossy form if it is not UTF-8.
+    fn text(&self, name: &str) -> Result<Option<String>, String> {
+        match self.variables.get(&OsString::from(name)) {
+            None => Ok(None),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(value) => match value.to_str() {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(value.to_string_lossy().into_owned()),
+            },
+        }
     }
 }
 
@@ -108,10 +146,13 @@ pub struct BadValue {
 }
 
 impl BadValue {
-    fn new(variable: &Variable, value: std::borrow::Cow<'_, str>, why: &str) -> Self {
+    fn new(variable: &Variable, value: &str, why: &str) -> Self {
         let name = variable.name();
         let accepts = variable.accepts;
-        let mut line = format!("{name}={value:?} cannot be used");
+        let mut line = match variable.secret {
+            false => format!("{name}={value:?} cannot be used"),
+            true => format!("{name} (not shown) cannot be used"),
+        };
         if !why.is_empty() {
             line.push_str(", ");
             line.push_str(why);
@@ -143,7 +184,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
-    use crate::settings::{Common, LogFormat, Switch};
+    use crate::settings::{Common, LogFormat, Secret, Switch};
 
     fn read(variables: &[(&str, &str)]) -> Result<Common, Vec<String>> {
         let environment: Environment = variables.iter().copied().collect();
@@ -206,6 +247,55 @@ mod tests {
             assert!(line.starts_with(start), "{line}");
         }
         assert_eq!(bad.len(), 8);
+    }
+
+    crate::settings! {
+        struct Login {
+            /// Who.
+            user: String = "nobody", "any text";
+            /// The proof.
+            pin: Option<Secret> = "", "any text" (secret);
+        }
+    }
+
+    fn login(variables: &[(&str, &str)]) -> Result<Login, String> {
+        let environment: Environment = variables.iter().copied().collect();
+        environment.read().map_err(|bad| bad[0].to_string())
+    }
+
+    #[test]
+    fn a_secret_is_read_from_its_variable_or_from_a_file() {
+        let file = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        std::fs::write(&file, "hush\n").unwrap();
+        let path = file.to_str().unwrap();
+        for variables in [("PIN", "hush"), ("PIN_FILE", path)] {
+            let login = login(&[variables]).unwrap();
+            assert_eq!(login.pin.as_ref().map(Secret::reveal), Some("hush"));
+            assert!(!format!("{login:?}").contains("hush"));
+            assert_eq!(login.user, "nobody");
+        }
+        let both = login(&[("PIN", "hush"), ("PIN_FILE", path)]).unwrap_err();
+        assert_eq!(
+            both,
+            "PIN and PIN_FILE are both set; only one of them can be used"
+        );
+        std::fs::remove_file(&file).unwrap();
+        let missing = login(&[("PIN_FILE", path)]).unwrap_err();
+        assert!(
+            missing.starts_with("PIN_FILE=") && missing.contains("file"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn a_bad_secret_is_not_shown() {
+        let secret = OsString::from_vec(b"hush\xff".to_vec());
+        let environment: Environment = [(OsString::from("PIN"), secret)].into_iter().collect();
+        let bad = environment.read::<Login>().unwrap_err()[0].to_string();
+        assert!(
+            bad.starts_with("PIN (not shown) cannot be used") && !bad.contains("hush"),
+            "{bad}"
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ const LARGEST: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    /// For the `Host` header.
+    authority: String,
     buffer: Vec<u8>,
 }
 
@@ -64,17 +66,14 @@ impl Connection {
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         Ok(Self {
             stream,
+            authority: format!("{host}:{port}"),
             buffer: Vec::with_capacity(1024),
         })
     }
 
     /// Sends a request without a body and reads its answer.
-    pub(super) async fn exchange(
-        &mut self,
-        method: &str,
-        target: &str,
-        authority: &str,
-    ) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&mut self, method: &str, target: &str) -> Result<Answer, Failure> {
+        let authority = &self.authority;
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n"
         );

@@ -2,25 +2,21 @@
 
 mod connection;
 
-use std::cell::RefCell;
-
 use async_trait::async_trait;
 use sequence::{
-    Block, Count, Error, Sequence,
+    Block, Count, Error, Kept, Sequence,
     wire::{self, EXHAUSTED},
 };
 use serde::Deserialize;
 
-use self::connection::{Answer, Connection, Failure};
+use self::connection::{Answer, Connection};
 
 /// A sequence behind HTTP, over one connection that is kept between calls.
 #[derive(Debug)]
 pub struct HttpSequence {
     host: String,
     port: u16,
-    /// Not there while a call uses it. A call that fails, or is dropped half-way, never puts it
-    /// back: a late answer, read by the next call, would repeat numbers.
-    kept: RefCell<Option<Connection>>,
+    kept: Kept<Connection>,
 }
 
 impl HttpSequence {
@@ -29,7 +25,7 @@ impl HttpSequence {
         Self {
             host: host.to_owned(),
             port,
-            kept: RefCell::default(),
+            kept: Kept::new(),
         }
     }
 
@@ -49,31 +45,15 @@ impl HttpSequence {
     }
 
     async fn exchange(&self, method: &str, target: &str) -> Result<Answer, Error> {
-        let kept = self.kept.borrow_mut().take();
-        if let Some(connection) = kept {
-            // It may have been closed meanwhile, as after a restart: then a new one is worth a
-            // try. What the lost call may have taken stays a gap.
-            if let Ok(answer) = self.exchange_over(connection, method, target).await {
-                return Ok(answer);
-            }
-        }
-        let call = async {
-            let connection = Connection::open(&self.host, self.port).await?;
-            self.exchange_over(connection, method, target).await
-        };
-        call.await.map_err(|failure| self.unavailable(failure))
-    }
-
-    async fn exchange_over(
-        &self,
-        mut connection: Connection,
-        method: &str,
-        target: &str,
-    ) -> Result<Answer, Failure> {
-        let authority = format!("{}:{}", self.host, self.port);
-        let answer = connection.exchange(method, target, &authority).await?;
-        if answer.keeps_connection {
-            self.kept.replace(Some(connection));
+        let open = async || Connection::open(&self.host, self.port).await;
+        let call = async |connection: &mut Connection| connection.exchange(method, target).await;
+        let answer = self
+            .kept
+            .call(open, call)
+            .await
+            .map_err(|failure| self.unavailable(failure))?;
+        if !answer.keeps_connection {
+            self.kept.give_up();
         }
         Ok(answer)
     }
@@ -109,7 +89,7 @@ impl Sequence for HttpSequence {
         }
         wire::decode_block(&answer.body, count).map_err(|error| {
             // Whatever answers there, it cannot be trusted with another call.
-            self.kept.take();
+            self.kept.give_up();
             self.unavailable(error)
         })
     }
