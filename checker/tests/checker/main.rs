@@ -1,0 +1,4 @@
+//! The proof of the checker: what it must find, and what it must not.
+
+mod agreement;
+mod planted;
