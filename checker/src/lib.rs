@@ -4,11 +4,32 @@
 //! the answer with A was received before the request for B was sent, then A < B. Numbers may be
 //! skipped when something fails; they are never repeated.
 //!
-//! A [`History`] says when each request was sent, when its answer was received and which numbers
-//! it brought; [`verify()`] proves it or names the two [`Operation`]s that break it.
+//! [`load::run()`] drives load over kept-alive connections and brings back a [`History`]: when
+//! each request was sent, when its answer was received and which numbers it brought. [`verify()`]
+//! proves it or names the two [`Operation`]s that break it.
+//!
+//! ```no_run
+//! use checker::load::{self, Options};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = Options {
+//!     requests: Some(10_000),
+//!     ..Options::new("http://localhost:8081".parse()?)
+//! };
+//! let outcome = load::run(&options)?;
+//! let proof = checker::verify(&outcome.history.operations)?;
+//! assert_eq!(proof.skipped, 0);
+//! # Ok(())
+//! # }
+//! ```
 
+mod client;
+mod clock;
 pub mod history;
+pub mod load;
+pub mod target;
 pub mod verify;
 
 pub use history::{History, Operation};
+pub use target::Target;
 pub use verify::{Proof, Violation, verify};
