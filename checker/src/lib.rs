@@ -6,7 +6,8 @@
 //!
 //! [`load::run()`] drives load over kept-alive connections and brings back a [`History`]: when
 //! each request was sent, when its answer was received and which numbers it brought. [`verify()`]
-//! proves it or names the two [`Operation`]s that break it.
+//! proves it or names the two [`Operation`]s that break it, and a [`Summary`] says so to people
+//! and programs.
 //!
 //! ```no_run
 //! use checker::load::{self, Options};
@@ -27,9 +28,11 @@ mod client;
 mod clock;
 pub mod history;
 pub mod load;
+pub mod summary;
 pub mod target;
 pub mod verify;
 
 pub use history::{History, Operation};
+pub use summary::Summary;
 pub use target::Target;
 pub use verify::{Proof, Violation, verify};

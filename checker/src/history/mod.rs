@@ -4,7 +4,7 @@ mod csv;
 mod operation;
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 pub use operation::Operation;
@@ -30,6 +30,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The file cannot be created or written.
+    #[error("cannot write {file}")]
+    Unwritable {
+        /// The file that was asked for.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The file is not a history, or is damaged.
     #[error("{file}, line {line}: {reason}")]
     Malformed {
@@ -42,17 +50,38 @@ pub enum Error {
     },
 }
 
+/// An open file for a history.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    file: File,
+}
+
 impl History {
-    /// Writes the history as CSV: a header, then one line for each operation.
-    ///
-    /// Times are written in nanoseconds since 1970, so that the files of several runs on one
-    /// machine can be put together again. `output` should be buffered.
+    /// Creates a file to [`write`](Self::write) to, or empties it.
     ///
     /// # Errors
     ///
-    /// Whatever `output` fails with.
-    pub fn write(&self, output: impl Write) -> io::Result<()> {
-        csv::write(self, output)
+    /// [`Error::Unwritable`] if the system does not let us.
+    pub fn create(path: impl AsRef<Path>) -> Result<Output, Error> {
+        let path = path.as_ref().to_owned();
+        match File::create(&path) {
+            Ok(file) => Ok(Output { path, file }),
+            Err(source) => Err(Error::Unwritable { file: path, source }),
+        }
+    }
+
+    /// Writes the history as CSV: a header, then one line for each operation.
+    ///
+    /// Times are written in nanoseconds since 1970, so that the files of several runs on one
+    /// machine can be put together again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unwritable`], for one when the disk is full.
+    pub fn write(&self, Output { path, file }: Output) -> Result<(), Error> {
+        csv::write(self, BufWriter::new(file))
+            .map_err(|source| Error::Unwritable { file: path, source })
     }
 
     /// Reads one or several recorded histories as one.
