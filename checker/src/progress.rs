@@ -1,9 +1,10 @@
 //! The progress bar, on a terminal only.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use checker::load::{Control, Options};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// How often it moves.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -19,14 +20,20 @@ impl Progress {
         let (bar, template) = match options.requests {
             Some(requests) => (
                 ProgressBar::new(requests),
-                "{bar:40} {human_pos}/{human_len} ({per_sec}, {eta} left){msg}",
+                "{bar:40} {human_pos}/{human_len} ({rate}, {eta} left){msg}",
             ),
             None => (
                 ProgressBar::new_spinner(),
-                "{spinner} {human_pos} answers in {elapsed} ({per_sec}){msg}",
+                "{spinner} {human_pos} answers in {elapsed} ({rate}){msg}",
             ),
         };
-        let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        let rate = |state: &ProgressState, output: &mut dyn Write| {
+            // There is nowhere to report that the terminal is gone.
+            let _ = write!(output, "{:.0}/s", state.per_sec());
+        };
+        let style = ProgressStyle::with_template(template)
+            .expect("the template is well formed")
+            .with_key("rate", rate);
         Self {
             bar: bar.with_style(style),
             control,

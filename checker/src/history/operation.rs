@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// One request that was answered, and when.
 ///
 /// Times are nanoseconds since the [epoch](super::History::epoch) of the history it belongs to.
 /// A run of a million requests holds a million of these, so the size counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Operation {
     /// Taken just before the request was written: the number was not asked for before this.
     pub sent: u64,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::load::{Ending, Outcome};
-use crate::{History, Proof, Violation, verify};
+use crate::{History, Operation, Proof, Violation, verify};
 
 pub use latency::Latency;
 pub use verdict::{Gaps, Verdict};
@@ -63,8 +63,8 @@ pub struct Finding {
     pub kind: &'static str,
     /// One sentence.
     pub what: String,
-    /// The operations that show it, one line each.
-    pub operations: Vec<String>,
+    /// The operations that show it; times are in nanoseconds since the start.
+    pub operations: Vec<Operation>,
 }
 
 /// How often one kind of failure happened.
@@ -167,11 +167,10 @@ impl Summary {
 
 impl Finding {
     fn of(violation: &Violation) -> Self {
-        let operations = violation.operations();
         Self {
             kind: violation.kind(),
             what: violation.to_string(),
-            operations: operations.iter().map(ToString::to_string).collect(),
+            operations: violation.operations(),
         }
     }
 }

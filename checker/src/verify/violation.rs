@@ -163,7 +163,7 @@ impl fmt::Display for Violation {
             ),
             Self::WrongCount { operation, asked } => write!(
                 f,
-                "{asked} numbers were asked for, and {} came",
+                "a block of {asked} was asked for, and a block of {} came",
                 operation.count
             ),
             Self::NoNumber { body, .. } => {

@@ -176,6 +176,11 @@ fn the_json_summary_is_one_object() {
     assert_eq!(summary["violations"][0]["kind"], "duplicate");
     let operations = summary["violations"][0]["operations"].as_array().unwrap();
     assert_eq!(operations.len(), 2);
+    for operation in operations {
+        assert_eq!(operation["number"], 1);
+        assert!(operation["sent"].as_u64() < operation["received"].as_u64());
+        assert!(operation["connection"].is_u64());
+    }
 }
 
 #[test]

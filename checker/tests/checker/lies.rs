@@ -78,7 +78,7 @@ fn a_block_of_another_size_is_found() {
     assert_eq!(outcome.wrong[0].kind(), "wrong_count");
     assert_eq!(
         outcome.wrong[0].to_string(),
-        "1 numbers were asked for, and 2 came"
+        "a block of 1 was asked for, and a block of 2 came"
     );
 }
 
