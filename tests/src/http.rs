@@ -212,7 +212,9 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(usize, Response)>> {
     let headers = head.headers.iter();
     let response = Response {
         status: head.code.ok_or_else(|| invalid("no status"))?,
-        headers: headers.map(|h| (h.name.to_owned(), text(h.value))).collect(),
+        headers: headers
+            .map(|h| (h.name.to_owned(), text(h.value)))
+            .collect(),
         body: Vec::new(),
     };
     Ok(Some((length, response)))

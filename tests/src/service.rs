@@ -238,7 +238,9 @@ fn listening(process: &Process) -> Listening {
     let end = Instant::now() + START_LIMIT;
     let find = |listener: &str| {
         let left = end.saturating_duration_since(Instant::now());
-        process.stderr().find(left, |line| listens_on(line, listener))
+        process
+            .stderr()
+            .find(left, |line| listens_on(line, listener))
     };
     match (find("public"), find("admin")) {
         (Some(public), Some(admin)) => Listening { public, admin },

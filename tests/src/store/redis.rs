@@ -59,7 +59,10 @@ impl Redis {
     ///
     /// Says what is missing.
     pub fn available() -> Result<(), Missing> {
-        for (program, package) in [("redis-server", "redis-server"), ("redis-cli", "redis-tools")] {
+        for (program, package) in [
+            ("redis-server", "redis-server"),
+            ("redis-cli", "redis-tools"),
+        ] {
             find(program).ok_or_else(|| Missing::new(program, package))?;
         }
         Ok(())

@@ -57,7 +57,14 @@ pub(super) fn make(options: &Options, folder: &Path) {
     let initdb = Launch::new(binary("initdb").expect("initdb is installed"))
         .args(["--username", SUPERUSER, "--auth", auth, "--pwfile"])
         .arg(&password_file)
-        .args(["--encoding", "UTF8", "--locale", "C", "--no-sync", "--pgdata"])
+        .args([
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--no-sync",
+            "--pgdata",
+        ])
         .arg(data(folder));
     let output = as_server_user(initdb).run_to_end(READY_LIMIT);
     output.success().expect("a new cluster");

@@ -6,15 +6,13 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
-use crate::store::server::{READY_LIMIT, Server, TOOL_LIMIT};
 use crate::launch::Launch;
 use crate::port::Port;
 use crate::process::{Process, Signal};
 use crate::skip::Missing;
+use crate::store::server::{READY_LIMIT, Server, TOOL_LIMIT};
 use crate::tls::Tls;
 use crate::wait;
-
-
 
 /// The superuser of every server that is started here.
 pub const SUPERUSER: &str = "postgres";
@@ -153,7 +151,9 @@ impl Postgres {
     #[track_caller]
     pub fn create_user_and_database(&self, name: &str, password: &str) {
         let password = password.replace('\'', "''");
-        self.sql(&format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'"));
+        self.sql(&format!(
+            "CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'"
+        ));
         self.sql(&format!("CREATE DATABASE \"{name}\" OWNER \"{name}\""));
     }
 
@@ -190,8 +190,19 @@ impl Postgres {
     ) -> Result<String, String> {
         let psql = cluster::binary("psql").ok_or("psql is not installed")?;
         let mut launch = Launch::new(psql)
-            .args(["--no-psqlrc", "--no-password", "--no-align", "--tuples-only"])
-            .args(["--quiet", "--set", "ON_ERROR_STOP=1", "--command", statement])
+            .args([
+                "--no-psqlrc",
+                "--no-password",
+                "--no-align",
+                "--tuples-only",
+            ])
+            .args([
+                "--quiet",
+                "--set",
+                "ON_ERROR_STOP=1",
+                "--command",
+                statement,
+            ])
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port().to_string())
             .env("PGDATABASE", "postgres")
