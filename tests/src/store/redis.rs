@@ -160,11 +160,19 @@ impl Redis {
 
     /// Waits until this replica is linked to its primary and has received what that one held
     /// when they were linked.
+    ///
+    /// A replica writes what it received to its own log only afterwards, in the background;
+    /// killed before that, it starts again without. That is waited for too.
     #[track_caller]
     pub fn wait_in_sync(&self) {
+        let signs = [
+            "master_link_status:up",
+            "aof_rewrite_in_progress:0",
+            "aof_rewrite_scheduled:0",
+        ];
         wait::until("the replica to be in sync", READY_LIMIT, || {
-            let info = self.try_cli(&["INFO", "replication"]).ok()?;
-            info.contains("master_link_status:up").then_some(())
+            let info = self.try_cli(&["INFO"]).ok()?;
+            signs.iter().all(|sign| info.contains(sign)).then_some(())
         });
     }
 

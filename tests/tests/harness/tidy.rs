@@ -9,7 +9,6 @@ use std::fs;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 
 use tempfile::TempDir;
@@ -138,11 +137,9 @@ fn start_one_of_each(pids: &mut Vec<u32>) -> Vec<Box<dyn Any>> {
 }
 
 fn children(parent: u32) -> Vec<u32> {
-    let output = Command::new("ps")
-        .args(["-o", "pid=", "--ppid", &parent.to_string()])
-        .output();
-    let output = String::from_utf8(output.unwrap().stdout).unwrap();
-    let pids = output.split_whitespace();
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let pids = fs::read_to_string(path).unwrap();
+    let pids = pids.split_whitespace();
     pids.map(|pid| pid.parse().unwrap()).collect()
 }
 
