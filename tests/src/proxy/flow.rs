@@ -121,8 +121,9 @@ impl Flow {
             }
             let length = self.length_to_send(direction, left.len())?;
             let (now, later) = left.split_at(length);
-            to.write_all(now).await.map_err(|_| End::Reset)?;
+            // Before it is sent, so that whoever has received it finds it counted.
             self.count(direction, length);
+            to.write_all(now).await.map_err(|_| End::Reset)?;
             left = later;
             self.keep_rate(length).await;
             // Asked again so that a cut answer ends with its last byte, not with the byte after.
