@@ -12,7 +12,7 @@ use redis::{ErrorKind, Pipeline, Value};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
@@ -37,6 +37,9 @@ type State = combine::parser::combinator::AnySendSyncPartialState;
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     decoder: Decoder<State, PointerOffset<[u8]>>,
+    encrypted: bool,
+    /// Whether the server has answered anything yet.
+    answered: bool,
     /// How many suspicions there were when the server was last found in order over this
     /// connection.
     pub(super) inspected: Option<u64>,
@@ -51,17 +54,25 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Connects and logs in.
     pub(super) async fn open(server: &Server) -> Result<Self, Failure> {
-        let open = async {
-            let mut connection = Self {
-                stream: connect(server).await?,
-                decoder: Decoder::new(),
-                inspected: None,
-            };
-            connection.log_in(server).await?;
-            Ok(connection)
+        let end = Instant::now() + CONNECT;
+        let milliseconds = CONNECT.as_millis();
+        let stream = timeout_at(end, connect(server))
+            .await
+            .unwrap_or(Err(Failure::ConnectTimedOut(milliseconds)))?;
+        let stream = timeout_at(end, encrypt(server, stream))
+            .await
+            .unwrap_or(Err(Failure::HandshakeTimedOut(milliseconds)))?;
+        let mut connection = Self {
+            stream,
+            decoder: Decoder::new(),
+            encrypted: server.tls.is_some(),
+            answered: false,
+            inspected: None,
         };
-        let timed_out = Failure::ConnectTimedOut(CONNECT.as_millis());
-        timeout(CONNECT, open).await.unwrap_or(Err(timed_out))
+        timeout_at(end, connection.log_in(server))
+            .await
+            .unwrap_or(Err(Failure::LoginTimedOut(milliseconds)))?;
+        Ok(connection)
     }
 
     /// Sends the commands and reads one reply for each, of which any may be an error.
@@ -83,7 +94,11 @@ impl Connection {
         let mut replies = Vec::with_capacity(commands.len());
         while replies.len() < commands.len() {
             let reply = redis::parse_redis_value_async(&mut self.decoder, &mut self.stream).await;
-            replies.push(reply.map_err(|error| unreadable(&error))?);
+            replies.push(reply.map_err(|error| match unreadable(&error) {
+                Failure::Closed if !self.encrypted && !self.answered => Failure::ClosedAtOnce,
+                failure => failure,
+            })?);
+            self.answered = true;
         }
         if !self.decoder.buffer().is_empty() {
             return Err(Failure::Strange(
@@ -116,12 +131,16 @@ impl Connection {
     }
 }
 
-async fn connect(server: &Server) -> Result<Box<dyn Stream>, Failure> {
+async fn connect(server: &Server) -> Result<TcpStream, Failure> {
     // The name is resolved every time: after a fail-over it leads elsewhere.
     let stream = TcpStream::connect((server.host.as_str(), server.port))
         .await
         .map_err(Failure::Connect)?;
     stream.set_nodelay(true).map_err(Failure::Connect)?;
+    Ok(stream)
+}
+
+async fn encrypt(server: &Server, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {
     let Some(tls) = &server.tls else {
         return Ok(Box::new(stream));
     };

@@ -55,11 +55,20 @@ pub(super) enum Failure {
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
 
+    #[error("the TLS handshake was not answered within {0} ms; the server may not speak TLS")]
+    HandshakeTimedOut(u128),
+
+    #[error("the login was not answered within {0} ms")]
+    LoginTimedOut(u128),
+
     #[error("the connection broke: {0}")]
     Broken(io::Error),
 
     #[error("the connection was closed before the answer was complete")]
     Closed,
+
+    #[error("the connection was closed without an answer; the server may want TLS (REDIS_TLS=on)")]
+    ClosedAtOnce,
 
     #[error("no answer within {0} ms")]
     TimedOut(u128),
