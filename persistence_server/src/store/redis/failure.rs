@@ -103,8 +103,8 @@ pub(super) enum Failure {
     #[error("REDIS_REQUIRE_DURABLE is true, and the server may lose numbers: {0}")]
     NotDurable(String),
 
-    #[error("{online} replicas are connected, but REDIS_MIN_REPLICAS is {wanted}")]
-    TooFewReplicas { online: usize, wanted: u8 },
+    #[error("the replicas that follow are {following}, but REDIS_MIN_REPLICAS is {wanted}")]
+    TooFewReplicas { following: usize, wanted: u8 },
 
     #[error("{confirmed} of {wanted} replicas confirmed in time; the numbers are thrown away")]
     Unconfirmed { confirmed: i64, wanted: u8 },
@@ -121,8 +121,7 @@ impl Failure {
     pub(super) fn reply(command: &str, reply: Option<Value>) -> Self {
         match reply {
             Some(Value::ServerError(error)) => Self::refused(command, &error),
-            None => Self::Closed,
-            Some(_) => Self::Strange(format!("{command} has another kind of answer")),
+            _ => Self::Strange(format!("{command} has another kind of answer")),
         }
     }
 

@@ -96,7 +96,9 @@ impl RedisSequence {
                 other => return Err(Failure::reply("WAIT", other)),
             };
             if confirmed < i64::from(replicas) {
-                // Who was promoted in a fail-over might not know of it: nobody may have it.
+                // A replica that is promoted in a fail-over may not know of it: nobody may have
+                // it. The inspection before the next call costs no numbers.
+                self.server.suspect();
                 return Ok(Err(Failure::Unconfirmed {
                     confirmed,
                     wanted: replicas,
