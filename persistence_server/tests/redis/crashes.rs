@@ -76,7 +76,8 @@ fn numbers_over_a_failover<S: Sequence + 'static>(
     // The replica falls behind. Suspending it would not do: what was sent to it meanwhile waits
     // in the kernel, and it would still read that.
     link.set(Fault::BlackHole);
-    sleep(Duration::from_millis(300));
+    // Long enough for callers to learn that a write was not confirmed.
+    sleep(Duration::from_millis(1500));
     primary.kill9();
     replica.promote();
     // The new primary needs somebody to confirm its writes.
