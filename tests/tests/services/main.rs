@@ -6,5 +6,7 @@ mod interface;
 mod life;
 mod limits;
 mod promise;
+mod proof;
 mod settings;
 mod started;
+mod stores;

@@ -1,0 +1,110 @@
+//! Load with a proof at its end.
+
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use checker::{
+    Proof,
+    load::{self, Control, Options, Outcome},
+};
+use e2e::{http, service::Service, wait};
+
+/// How much of a proof to run: all of it in a soak, else enough to see it work.
+pub(crate) fn scaled(full: u64, ci: u64) -> u64 {
+    if std::env::var("SOAK").is_ok_and(|soak| soak == "full") {
+        full
+    } else {
+        ci
+    }
+}
+
+/// Prints a figure, past the test runner's capture, in a soak only.
+pub(crate) fn figure(line: impl std::fmt::Display) {
+    if scaled(1, 0) == 1 {
+        // A figure that nobody reads is no failure.
+        let _ = writeln!(std::io::stderr(), "FIGURE: {line}");
+    }
+}
+
+/// So many requests from 64 connections, spread over these services.
+#[track_caller]
+pub(crate) fn options<'a>(
+    targets: impl IntoIterator<Item = &'a Service>,
+    requests: u64,
+) -> Options {
+    let urls = targets
+        .into_iter()
+        .map(|service| service.public_url().parse().expect("a URL"));
+    let mut urls = urls.collect::<Vec<_>>().into_iter();
+    let mut options = Options::new(urls.next().expect("a target"));
+    options.targets.extend(urls);
+    options.requests = Some(requests);
+    options
+}
+
+#[track_caller]
+pub(crate) fn proven(outcome: &Outcome) -> Proof {
+    assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
+    match checker::verify(&outcome.history.operations) {
+        Ok(proof) => proof,
+        Err(violation) => panic!("{violation}"),
+    }
+}
+
+/// Keeps the targets of `load` under load for as long as `trouble` happens.
+pub(crate) fn under_load(load: Options, trouble: impl FnOnce()) -> Outcome {
+    let load = Options {
+        requests: None,
+        keep_trying: Duration::from_secs(60),
+        ..load
+    };
+    let control = Control::default();
+    thread::scope(|scope| {
+        let load = scope.spawn(|| load::run_with(&load, &control).expect("a load"));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(trouble));
+        thread::sleep(Duration::from_millis(300));
+        control.stop();
+        let load = load.join().expect("the load does not panic");
+        match outcome {
+            Ok(()) => load,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// A moment that nobody can foresee.
+pub(crate) fn any_moment() {
+    thread::sleep(Duration::from_millis(fastrand::u64(50..600)));
+}
+
+/// Waits until the service hands out a number, and tells how long that took.
+#[track_caller]
+pub(crate) fn until_it_serves(service: &Service) -> Duration {
+    let begin = Instant::now();
+    let addr = service.addr();
+    wait::until("a number", Duration::from_secs(30), || {
+        http::get(addr, "/")
+            .ok()
+            .filter(|answer| answer.status == 200)
+    });
+    begin.elapsed()
+}
+
+/// The largest of some durations, for a figure.
+#[derive(Debug, Default)]
+pub(crate) struct Longest(Duration);
+
+impl Longest {
+    pub(crate) fn note(&mut self, duration: Duration) {
+        self.0 = self.0.max(duration);
+    }
+}
+
+impl std::fmt::Display for Longest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} s", self.0.as_secs_f64())
+    }
+}
