@@ -28,7 +28,7 @@ pub use serde;
 
 pub use self::{
     life::Error,
-    metrics::Counter,
+    metrics::{Counter, Gauge},
     program::Program,
     run::{BadSettings, run},
     service::{Context, Fatal, Service},

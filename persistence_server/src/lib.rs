@@ -3,14 +3,16 @@
 mod settings;
 pub mod store;
 
+use std::rc::Rc;
+
 use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
 use chassis::{
     Context, Program, Service, accept,
     problem::{Problem, StatusCode, method_not_allowed},
 };
-use sequence::{Coalescer, Count, Limits, Monitor, Store as _, service::with_metrics, wire};
+use sequence::{Coalescer, Count, Limits, Monitor, service::with_metrics, wire};
 
-pub use self::settings::{SequenceName, Settings, StoreKind};
+pub use self::settings::{Number, SequenceName, Settings, StoreKind};
 use self::store::OpenStore;
 
 /// What the program calls itself.
@@ -26,7 +28,7 @@ pub const PROGRAM: Program = Program {
 pub fn service(store: OpenStore, context: &Context) -> Service {
     let limits = Limits::from_settings(&context.common);
     let monitor = Monitor::default();
-    let checked = store.handle();
+    let check = Rc::new(store.checker());
     let note = store.note();
     let operations = store.metrics();
     let of_workers = monitor.clone();
@@ -40,12 +42,10 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
             .service(root.default_service(method_not_allowed("GET, POST")));
     })
     .metrics(operations);
-    let checked = std::rc::Rc::new(checked);
     let service = service.depends_on("store", move || {
-        let checked = std::rc::Rc::clone(&checked);
+        let check = Rc::clone(&check);
         async move {
-            checked
-                .check()
+            check()
                 .await
                 .map(|()| note.to_owned())
                 .map_err(|error| error.chain())

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU16, path::PathBuf};
 
 use chassis::settings::{Secret, Switch};
+use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
 chassis::settings! {
@@ -12,6 +13,8 @@ chassis::settings! {
         store: StoreKind = "file", "file, memory or redis";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
+        /// All numbers up to this one are taken, whatever the store says: for a move to another store.
+        sequence_floor: Number = "0", "a number from 0 to 9007199254740991";
         /// Directory of the file store. It must exist: a new one would begin again at 1.
         data_dir: PathBuf = "data", "the path of a directory";
         /// Host of the Redis server, the primary.
@@ -45,6 +48,28 @@ pub enum StoreKind {
     Memory,
     /// A key in a Redis server.
     Redis,
+}
+
+/// A number of the sequence, or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct Number(u64);
+
+impl Number {
+    /// The number as an integer, 0 to [`MAX_NUMBER`].
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Number {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, &'static str> {
+        (number <= MAX_NUMBER)
+            .then_some(Self(number))
+            .ok_or("past the last number")
+    }
 }
 
 /// The name of a sequence, which is safe as part of a file name and as a key in any store.
@@ -131,6 +156,21 @@ mod tests {
         ] {
             let line = read(&[(name, bad)]).unwrap_err();
             assert!(line.starts_with(name), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_a_number_of_the_sequence() {
+        assert_eq!(read(&[]).unwrap().sequence_floor.get(), 0);
+        let max = MAX_NUMBER.to_string();
+        let settings = read(&[("SEQUENCE_FLOOR", &max)]).unwrap();
+        assert_eq!(settings.sequence_floor.get(), MAX_NUMBER);
+        for bad in ["9007199254740992", "-1", "1e6", "many"] {
+            assert!(
+                read(&[("SEQUENCE_FLOOR", bad)])
+                    .unwrap_err()
+                    .contains("SEQUENCE_FLOOR=")
+            );
         }
     }
 

@@ -18,7 +18,14 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The highest number that this process has received so far; 0 before the first.
+    /// Marks for a process that knows that all numbers up to `floor` are taken.
+    pub fn above(floor: u64) -> Self {
+        let marks = Self::default();
+        marks.highest.store(floor, Ordering::Release);
+        marks
+    }
+
+    /// The highest number that this process knows to be taken; 0 before the first.
     pub fn highest(&self) -> u64 {
         self.highest.load(Ordering::Acquire)
     }

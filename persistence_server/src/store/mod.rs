@@ -4,13 +4,16 @@ pub mod file;
 pub mod memory;
 pub mod redis;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use chassis::{Context, Counter, prometheus_client::registry::Registry};
-use sequence::{Marks, Ratchet, Store};
+use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
+use sequence::{Error, Marks, Ratchet, Store};
 
 use self::{file::FileSequence, memory::MemorySequence};
 use crate::{Settings, StoreKind};
@@ -44,7 +47,8 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
     Ok(OpenStore {
         kind: settings.store,
         make,
-        marks: Marks::default(),
+        floor: settings.sequence_floor.get(),
+        marks: Marks::above(settings.sequence_floor.get()),
         operations,
     })
 }
@@ -56,11 +60,28 @@ type Make = Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>;
 pub struct OpenStore {
     kind: StoreKind,
     make: Make,
+    floor: u64,
     marks: Marks,
     operations: Operations,
 }
 
 impl OpenStore {
+    /// Makes the check of this store's readiness, for one thread.
+    ///
+    /// The first one that passes has raised the store above the floor. (Until then the ratchet
+    /// lets no number at or below it pass.)
+    pub fn checker(&self) -> impl AsyncFn() -> Result<(), Error> + use<> {
+        let (store, floor) = (self.handle(), self.floor);
+        let raised = Cell::new(floor == 0);
+        async move || {
+            if !raised.get() {
+                store.raise_above(floor).await?;
+                raised.set(true);
+            }
+            store.check().await
+        }
+    }
+
     /// A handle for one thread, with the ratchet in front that all handles share.
     pub fn handle(&self) -> Ratchet<Box<dyn Store>> {
         Ratchet::new((self.make)(), self.marks.clone())
@@ -82,6 +103,12 @@ impl OpenStore {
                 "sequence_store_operations",
                 "Writes to the store, each for all reservations that were waiting",
                 Counter::new(move || operations.count()),
+            );
+            let highest = marks.clone();
+            registry.register(
+                "sequence_highest_number",
+                "Highest number that this process has received from the store",
+                Gauge::new(move || highest.highest()),
             );
             registry.register(
                 "sequence_regressions",

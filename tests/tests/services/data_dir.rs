@@ -152,3 +152,18 @@ fn each_sequence_in_a_directory_counts_by_itself() {
     orders.kill9();
     assert_eq!(next(&ready(on_file(&dir))), 3);
 }
+
+#[test]
+fn a_floor_is_kept_by_a_new_store_and_ignored_by_one_that_is_past_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (floor, expected) in [("1000", 1001), ("1000", 1002), ("7", 1003), ("5000", 5001)] {
+        // Not ready yet: the floor must hold from the first request on.
+        let service = on_file(&dir).env("SEQUENCE_FLOOR", floor).start();
+        assert_eq!(next(&service), expected);
+        let metrics = http::get(service.admin_addr(), "/metrics").unwrap().text();
+        assert!(
+            metrics.contains(&format!("sequence_highest_number {expected}")),
+            "{metrics}"
+        );
+    }
+}
