@@ -32,7 +32,7 @@ pub enum StoreKind {
 pub struct SequenceName(String);
 
 impl SequenceName {
-    /// The longest name, in bytes: as PostgreSQL's longest identifier.
+    /// The longest name, in bytes: as long as an identifier in `PostgreSQL`.
     pub const LONGEST: usize = 63;
 
     /// The name as text.

@@ -30,11 +30,11 @@ impl<C> Kept<C> {
         call: impl AsyncFn(&mut C) -> Result<T, E>,
     ) -> Result<T, E> {
         let kept = self.0.borrow_mut().take();
-        if let Some(mut connection) = kept {
-            if let Ok(result) = call(&mut connection).await {
-                self.0.replace(Some(connection));
-                return Ok(result);
-            }
+        if let Some(mut connection) = kept
+            && let Ok(result) = call(&mut connection).await
+        {
+            self.0.replace(Some(connection));
+            return Ok(result);
         }
         let mut connection = open().await?;
         let result = call(&mut connection).await?;

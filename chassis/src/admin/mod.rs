@@ -15,7 +15,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 pub(crate) use self::process::ProcessCollector;
 use crate::{health::Health, problem};
 
-/// The media type that OpenMetrics 1.0 prescribes.
+/// The media type of the `OpenMetrics` text format 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
