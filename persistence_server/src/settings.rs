@@ -2,17 +2,34 @@
 
 use std::path::PathBuf;
 
+use chassis::settings::Secret;
 use serde::Deserialize;
+
+use crate::store::postgres::SslMode;
 
 chassis::settings! {
     /// The settings of `persistence_server`, besides those of every service.
     pub struct Settings {
         /// Where the numbers are kept; memory forgets them at every restart.
-        store: StoreKind = "file", "file or memory";
+        store: StoreKind = "file", "file, postgres or memory";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// Directory of the file store. It must exist: a new one would begin again at 1.
         data_dir: PathBuf = "data", "the path of a directory";
+        /// Host of PostgreSQL; these settings have the names and meanings that libpq gives them.
+        pghost: String = "127.0.0.1", "a host name, an IP address, or the directory of a Unix socket";
+        /// Port of PostgreSQL.
+        pgport: u16 = "5432", "a port: a number from 0 to 65535";
+        /// User of PostgreSQL.
+        pguser: String = "postgres", "the name of a user";
+        /// Password of that user.
+        pgpassword: Option<Secret> = "", "any text" (secret);
+        /// Database of PostgreSQL; the one with the user's name when not set.
+        pgdatabase: Option<String> = "", "the name of a database";
+        /// Whether the connection to PostgreSQL is encrypted, and how far its server is verified.
+        pgsslmode: SslMode = "disable", "disable, prefer, require, verify-ca or verify-full";
+        /// Authorities that may have issued PostgreSQL's certificate.
+        pgsslrootcert: Option<String> = "", "the path of a PEM file, or system for those of the system";
     }
 }
 
@@ -22,6 +39,8 @@ chassis::settings! {
 pub enum StoreKind {
     /// A file in `DATA_DIR`, durable before the answer.
     File,
+    /// A row in a PostgreSQL database.
+    Postgres,
     /// Nothing durable: a restart begins at 1 again.
     Memory,
 }

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod memory;
+pub mod postgres;
 
 use std::sync::{
     Arc,
@@ -11,7 +12,7 @@ use std::sync::{
 use chassis::{Context, Counter, prometheus_client::registry::Registry};
 use sequence::{Marks, Ratchet, Store};
 
-use self::{file::FileSequence, memory::MemorySequence};
+use self::{file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
 use crate::{Settings, StoreKind};
 
 /// Opens the store that the settings name.
@@ -34,6 +35,10 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
             Arc::new(move || Box::new(store.clone()))
+        }
+        StoreKind::Postgres => {
+            let store = PostgresStore::new(settings, operations.clone())?;
+            Arc::new(move || Box::new(store.handle()))
         }
     };
     Ok(OpenStore {
@@ -65,7 +70,7 @@ impl OpenStore {
     pub fn note(&self) -> &'static str {
         match self.kind {
             StoreKind::Memory => "numbers are forgotten on restart",
-            StoreKind::File => "",
+            StoreKind::File | StoreKind::Postgres => "",
         }
     }
 
