@@ -39,7 +39,7 @@ chassis::settings! {
 pub enum StoreKind {
     /// A file in `DATA_DIR`, durable before the answer.
     File,
-    /// A row in a PostgreSQL database.
+    /// A row in a Postgres database.
     Postgres,
     /// Nothing durable: a restart begins at 1 again.
     Memory,

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use sequence::MAX_NUMBER;
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Client, Row,
+    types::{ToSql, Type},
+};
 
 use super::{APPLICATION, problem::Problem, session::Session, target::Target};
 
@@ -33,6 +36,7 @@ const INSPECT: &str = "\
                  AND query_start < clock_timestamp() - interval '1 second'
            ) AS no_standby,
            t.oid IS NOT NULL AS exists,
+           t.oid IS NOT NULL AND c.oid IS NULL AS is_too_new,
            c.relkind = 'r' AS is_table,
            c.relpersistence = 'p' AS is_logged,
            COALESCE(n.atttypid IN ('text'::regtype, 'varchar'::regtype), false)
@@ -105,11 +109,15 @@ pub(super) async fn stored(session: &mut Session, name: &str) -> Result<Option<u
 }
 
 async fn inspect(session: &mut Session) -> Result<Row, Problem> {
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] =
-        [(&APPLICATION, Type::TEXT)];
-    session
-        .run(async |client| client.query_typed_one(INSPECT, &parameters).await)
-        .await
+    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&APPLICATION, Type::TEXT)];
+    let look = async |client: &Client| client.query_typed_one(INSPECT, &parameters).await;
+    let row = session.run(look).await?;
+    if row.try_get("is_too_new")? {
+        // The search path leads to what is there now, everything else is as at the start of the
+        // statement; the table came in between.
+        return session.run(look).await;
+    }
+    Ok(row)
 }
 
 fn check_server(row: &Row, target: &Target) -> Result<(), Problem> {
@@ -138,12 +146,12 @@ fn check_server(row: &Row, target: &Target) -> Result<(), Problem> {
 }
 
 fn check_table(row: &Row) -> Result<(), Problem> {
-    // Everything about a table that is gone again is null.
+    // Everything about a table that is not there is null.
     let is = |column: &str| {
         row.try_get::<_, Option<bool>>(column)
             .map(Option::unwrap_or_default)
     };
-    let problem = if !is("exists")? {
+    let problem = if !is("exists")? || is("is_too_new")? {
         Problem::Changed
     } else if !is("is_table")? {
         Problem::WrongTable("it is not an ordinary table")

@@ -1,11 +1,11 @@
-//! A row in a PostgreSQL database.
+//! A row in a Postgres database.
 //!
 //! One statement takes a block: it adds to the row's value and returns the sum. The row's lock
 //! puts all replicas in line, and with `synchronous_commit = on` the answer comes after the
 //! commit is on the disk. As each update waits for the commit before it, and commits are flushed
 //! in order, a number that was answered cannot be lost without losing all later ones.
 //!
-//! It is not a PostgreSQL sequence: `nextval` in an autocommitted `SELECT` often writes nothing
+//! It is not a Postgres sequence: `nextval` in an autocommitted `SELECT` often writes nothing
 //! by itself, so it waits for no disk, and after a crash the same value came again.
 
 mod fitness;
@@ -97,48 +97,39 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-/// A sequence in a PostgreSQL database, over one connection that is kept between calls.
+/// A sequence in a Postgres database, over one connection that is kept between calls.
 #[derive(Debug)]
 pub struct PostgresSequence {
     store: PostgresStore,
     kept: Kept<Session>,
 }
 
-/// What a call over a good connection came to.
-enum Outcome {
-    /// The value that is now stored.
-    Written(u64),
-    Exhausted,
-    Refused(Problem),
-}
-
 impl PostgresSequence {
+    /// Makes a call over the kept connection, or a new one.
     async fn call<T>(
         &self,
         call: impl AsyncFn(&mut Session) -> Result<T, Problem>,
     ) -> Result<T, Error> {
         let open = async || Session::open(&self.store.target).await;
-        let result = self.kept.call(open, call).await;
-        result.map_err(|problem| self.unavailable(problem))
-    }
-
-    /// A call that writes; a problem that leaves the connection good is an outcome.
-    async fn write(
-        &self,
-        call: impl AsyncFn(&mut Session) -> Result<Outcome, Problem>,
-    ) -> Result<u64, Error> {
         let call = async |session: &mut Session| match call(session).await {
-            Err(problem) if problem.keeps_connection() => Ok(Outcome::Refused(problem)),
-            outcome => outcome,
+            Err(problem) if problem.keeps_connection() => Ok(Err(problem)),
+            result => result.map(Ok),
         };
-        match self.call(call).await? {
-            Outcome::Written(value) => Ok(value),
-            Outcome::Exhausted => Err(Error::Exhausted),
-            Outcome::Refused(problem) => Err(self.unavailable(problem)),
-        }
+        let result = self.kept.call(open, call).await;
+        result.flatten().map_err(|problem| {
+            Error::unavailable(PostgresError {
+                address: Arc::clone(&self.store.target.address),
+                problem,
+            })
+        })
     }
 
-    async fn reserve_over(&self, session: &mut Session, count: Count) -> Result<Outcome, Problem> {
+    /// Takes a block; none if the sequence ends before it does.
+    async fn reserve_over(
+        &self,
+        session: &mut Session,
+        count: Count,
+    ) -> Result<Option<Block>, Problem> {
         let name = &*self.store.name;
         let statement = match &session.reserve {
             Some(prepared) => prepared.clone(),
@@ -154,42 +145,37 @@ impl PostgresSequence {
             .write(&statement, &[&name, &wanted, &(MAX_VALUE - wanted)])
             .await?;
         if let Some(row) = row {
-            return Ok(Outcome::Written(durable_value(&row)?));
+            let value = durable_value(&row)?;
+            let before = u64::try_from(value - wanted).ok();
+            let block = before.and_then(|before| Block::after(before, count).ok());
+            // A trigger may have changed what was written; whatever it is, it is not ours.
+            return block.map(Some).ok_or(Problem::Strange(value));
         }
         match stored(session, name).await? {
-            Some(value) if Block::after(value, count).is_err() => Ok(Outcome::Exhausted),
-            _ => Ok(Outcome::Refused(Problem::Changed)),
+            Some(value) if Block::after(value, count).is_err() => Ok(None),
+            _ => Err(Problem::Changed),
         }
     }
 
-    async fn raise_over(&self, session: &mut Session, floor: u64) -> Result<Outcome, Problem> {
+    async fn raise_over(&self, session: &mut Session, floor: u64) -> Result<(), Problem> {
         let name = &*self.store.name;
         ensure(session, &self.store.target, name).await?;
         let statement = session.prepare(RAISE).await?;
-        let floor = i64::try_from(floor.min(MAX_NUMBER)).unwrap_or(MAX_VALUE);
+        let floor = i64::try_from(floor).map_or(MAX_VALUE, |floor| floor.min(MAX_VALUE));
         self.store.operations.add_one();
         let row = session
             .write(&statement, &[&name, &floor, &MAX_VALUE])
-            .await?;
-        match row {
-            Some(row) => Ok(Outcome::Written(durable_value(&row)?)),
-            None => {
-                stored(session, name).await?;
-                Ok(Outcome::Refused(Problem::Changed))
-            }
-        }
-    }
-
-    fn unavailable(&self, problem: Problem) -> Error {
-        Error::unavailable(PostgresError {
-            address: Arc::clone(&self.store.target.address),
-            problem,
-        })
+            .await?
+            .ok_or(Problem::Changed)?;
+        let value = durable_value(&row)?;
+        (value >= floor)
+            .then_some(())
+            .ok_or(Problem::Strange(value))
     }
 }
 
 /// The value that was written, if the commit waited until it was durable.
-fn durable_value(row: &Row) -> Result<u64, Problem> {
+fn durable_value(row: &Row) -> Result<i64, Problem> {
     let (value, commit, fsync): (i64, &str, &str) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if !matches!(commit, "on" | "remote_apply") {
@@ -198,31 +184,24 @@ fn durable_value(row: &Row) -> Result<u64, Problem> {
     if fsync != "on" {
         return Err(Problem::NoFsync);
     }
-    u64::try_from(value).map_err(|_| Problem::Strange(format!("the value is now {value}")))
+    Ok(value)
 }
 
 #[async_trait(?Send)]
 impl Sequence for PostgresSequence {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        let last = self
-            .write(async |session| self.reserve_over(session, count).await)
+        let block = self
+            .call(async |session| self.reserve_over(session, count).await)
             .await?;
-        let first = (last + 1).checked_sub(count.get().into());
-        let block = first.and_then(|first| Block::new(first, count).ok());
-        block.ok_or_else(|| {
-            // A trigger may have changed what was written; whatever it is, it is not ours.
-            self.kept.give_up();
-            self.unavailable(Problem::Strange(format!("the value is now {last}")))
-        })
+        block.ok_or(Error::Exhausted)
     }
 }
 
 #[async_trait(?Send)]
 impl Store for PostgresSequence {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
-        self.write(async |session| self.raise_over(session, floor).await)
+        self.call(async |session| self.raise_over(session, floor).await)
             .await
-            .map(drop)
     }
 
     async fn check(&self) -> Result<(), Error> {

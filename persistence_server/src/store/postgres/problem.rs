@@ -1,4 +1,4 @@
-//! Why PostgreSQL gives no number, in words for the log and for readiness.
+//! Why Postgres gives no number, in words for the log and for readiness.
 
 use std::{error::Error as _, fmt, io, sync::Arc};
 
@@ -46,15 +46,15 @@ pub(super) enum Problem {
     )]
     NotSynchronous(String),
 
-    #[error("commits wait for a synchronous standby (synchronous_standby_names) that does not answer")]
+    #[error(
+        "commits wait for a synchronous standby (synchronous_standby_names) that does not answer"
+    )]
     NoStandby,
 
     #[error("table numbers cannot be used: {0}")]
     WrongTable(&'static str),
 
-    #[error(
-        "permission denied for table numbers: the user needs SELECT, INSERT and UPDATE on it"
-    )]
+    #[error("permission denied for table numbers: the user needs SELECT, INSERT and UPDATE on it")]
     NoRights,
 
     #[error("there is no table numbers, and it cannot be created: {0}")]
@@ -70,18 +70,21 @@ pub(super) enum Problem {
     #[error("the server warned, so its answer is not used: {0}")]
     Warned(String),
 
-    #[error("the server's answer makes no sense: {0}")]
-    Strange(String),
+    #[error("the value in table numbers became {0}, which is not what was written")]
+    Strange(i64),
 }
 
 impl Problem {
-    /// Whether the server took the call in order and only gave up waiting: the connection is
-    /// still good, and a new one would have to wait just the same.
+    /// Whether the connection is still good: the server took the call in order, and with a new
+    /// connection the same would have happened.
     pub(super) fn keeps_connection(&self) -> bool {
-        let Self::Server { code, .. } = self else {
-            return false;
-        };
-        [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code)
+        match self {
+            Self::Changed => true,
+            Self::Server { code, .. } => {
+                [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code)
+            }
+            _ => false,
+        }
     }
 
     /// Whether somebody else is creating the table at this moment, or just has.
