@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy doc deny soak clean
+.PHONY: help run test check fmt clippy doc deny scripts soak clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ run: ## Build and start the three services; Ctrl-C stops them
 test: ## Run every test, and install what they need where that is possible
 	@scripts/test
 
-check: fmt clippy doc deny ## Check format, lints, documentation and dependencies
+check: fmt clippy doc deny scripts ## Check format, lints, documentation and dependencies
 
 fmt:
 	cargo fmt --all --check
@@ -28,6 +28,9 @@ doc:
 deny:
 	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --no-default-features
 	cargo deny --offline --log-level error check bans licenses sources
+
+scripts:
+	shellcheck scripts/* tests/*.sh .ci/run
 
 soak: ## Run the long proofs at their full size (about an hour)
 	@SOAK=full scripts/test

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the servers that the end-to-end tests start: Redis, PostgreSQL and etcd.
+# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, curl and shellcheck.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -14,6 +14,8 @@ needs=(
     "etcd etcd-server etcd"
     "etcdctl etcd-client -"
     "setpriv util-linux -"
+    "curl curl -"
+    "shellcheck shellcheck -"
 )
 
 installed() {

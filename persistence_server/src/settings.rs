@@ -1,8 +1,8 @@
 //! Which store holds the numbers, and where it is.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU16, path::PathBuf};
 
-use chassis::settings::Secret;
+use chassis::settings::{Secret, Switch};
 use serde::Deserialize;
 
 use crate::store::postgres::SslMode;
@@ -11,7 +11,7 @@ chassis::settings! {
     /// The settings of `persistence_server`, besides those of every service.
     pub struct Settings {
         /// Where the numbers are kept; memory forgets them at every restart.
-        store: StoreKind = "file", "file, postgres or memory";
+        store: StoreKind = "file", "file, memory, postgres or redis";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// Directory of the file store. It must exist: a new one would begin again at 1.
@@ -19,7 +19,7 @@ chassis::settings! {
         /// Host of PostgreSQL; these settings have the names and meanings that libpq gives them.
         pghost: String = "127.0.0.1", "a host name, an IP address, or the directory of a Unix socket";
         /// Port of PostgreSQL.
-        pgport: u16 = "5432", "a port: a number from 0 to 65535";
+        pgport: NonZeroU16 = "5432", "a port: a number from 1 to 65535";
         /// User of PostgreSQL.
         pguser: String = "postgres", "the name of a user";
         /// Password of that user.
@@ -30,6 +30,24 @@ chassis::settings! {
         pgsslmode: SslMode = "disable", "disable, prefer, require, verify-ca or verify-full";
         /// Authorities that may have issued PostgreSQL's certificate.
         pgsslrootcert: Option<String> = "", "the path of a PEM file, or system for those of the system";
+        /// Host of the Redis server, the primary.
+        redis_host: String = "127.0.0.1", "an IP address or a host name";
+        /// Port of the Redis server.
+        redis_port: NonZeroU16 = "6379", "a port: a number from 1 to 65535";
+        /// User at the Redis server; the server's default user when not set.
+        redis_username: Option<String> = "", "the name of a user";
+        /// Password at the Redis server.
+        redis_password: Option<Secret> = "", "any text" (secret);
+        /// Whether the connection to the Redis server is encrypted.
+        redis_tls: Switch = "off", "on or off";
+        /// Authorities that may vouch for the Redis server; those that browsers trust when not set.
+        redis_tls_ca_file: Option<PathBuf> = "", "the path of a PEM file";
+        /// Number of the database in the Redis server.
+        redis_db: u32 = "0", "a number from 0 to 4294967295";
+        /// Whether a Redis server that may lose writes is refused; otherwise the log warns of it.
+        redis_require_durable: bool = "false", "true or false";
+        /// Replicas of the Redis server that must confirm each write; 0 for none.
+        redis_min_replicas: u8 = "0", "a number from 0 to 255";
     }
 }
 
@@ -43,6 +61,8 @@ pub enum StoreKind {
     Postgres,
     /// Nothing durable: a restart begins at 1 again.
     Memory,
+    /// A key in a Redis server.
+    Redis,
 }
 
 /// The name of a sequence, which is safe as part of a file name and as a key in any store.
@@ -102,6 +122,34 @@ mod tests {
             line.starts_with("STORE=\"mongo\" cannot be used; it accepts file"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_service_link_of_kubernetes_in_place_of_the_redis_port_is_recognised() {
+        let line = read(&[("REDIS_PORT", "tcp://10.0.0.1:6379")]).unwrap_err();
+        assert!(
+            line.starts_with("REDIS_PORT=") && line.contains("enableServiceLinks: false"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn the_redis_settings_have_safe_bounds_and_hide_the_password() {
+        let settings = read(&[("REDIS_PASSWORD", "hush"), ("REDIS_USERNAME", "me")]).unwrap();
+        assert_eq!(settings.redis_port.get(), 6379);
+        assert_eq!(settings.redis_username.as_deref(), Some("me"));
+        assert!(!format!("{settings:?}").contains("hush"));
+        assert!(!settings.redis_require_durable && settings.redis_min_replicas == 0);
+        for (name, bad) in [
+            ("REDIS_PORT", "0"),
+            ("REDIS_DB", "-1"),
+            ("REDIS_TLS", "true"),
+            ("REDIS_REQUIRE_DURABLE", "on"),
+            ("REDIS_MIN_REPLICAS", "256"),
+        ] {
+            let line = read(&[(name, bad)]).unwrap_err();
+            assert!(line.starts_with(name), "{line}");
+        }
     }
 
     #[test]

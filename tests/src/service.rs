@@ -275,10 +275,12 @@ fn listens_on(line: &str, listener: &str) -> Option<SocketAddr> {
     Some(address)
 }
 
+/// Where one of our binaries is.
+///
 /// Our binaries are built next to the folder of the test executables, unless `E2E_BIN_DIR` names
 /// another one.
 #[track_caller]
-fn binary_path(binary: &str) -> PathBuf {
+pub fn binary_path(binary: &str) -> PathBuf {
     let named = env::var_os("E2E_BIN_DIR").map(PathBuf::from);
     let folder = named.unwrap_or_else(|| {
         let test = env::current_exe().expect("the test knows its own path");

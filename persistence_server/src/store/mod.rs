@@ -3,6 +3,7 @@
 pub mod file;
 pub mod memory;
 pub mod postgres;
+pub mod redis;
 
 use std::sync::{
     Arc,
@@ -27,6 +28,10 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
             tracing::warn!("STORE=memory: numbers are forgotten on restart and begin at 1 again");
             let store = MemorySequence::new(operations.clone());
             Arc::new(move || Box::new(store.clone()))
+        }
+        StoreKind::Redis => {
+            let server = redis::Server::new(settings, operations.clone())?;
+            Arc::new(move || Box::new(redis::RedisSequence::new(&server)))
         }
         StoreKind::File => {
             let (dir, name) = (&settings.data_dir, settings.sequence.as_str());
@@ -70,7 +75,7 @@ impl OpenStore {
     pub fn note(&self) -> &'static str {
         match self.kind {
             StoreKind::Memory => "numbers are forgotten on restart",
-            StoreKind::File | StoreKind::Postgres => "",
+            StoreKind::File | StoreKind::Postgres | StoreKind::Redis => "",
         }
     }
 

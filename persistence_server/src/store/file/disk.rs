@@ -1,95 +1,91 @@
-//! The file on the disk: made once, then written in place.
+//! What the file store needs of a disk, and the disk of the operating system.
+//!
+//! It is a trait so that tests can put a disk in its place that loses, tears and fails writes.
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write as _},
+    fs,
+    io::{self, Read as _},
     os::unix::fs::FileExt as _,
-    path::Path,
+    path::PathBuf,
 };
 
-use super::{
-    Problem,
-    slots::{FILE, Slot, newest},
-};
+/// A directory with files.
+pub(super) trait Disk {
+    type File: DiskFile;
 
-/// The open file, and what it says.
-#[derive(Debug)]
-pub(super) struct Slots {
-    file: File,
-    newest: Slot,
+    /// Opens a file for reading and writing; none if there is no such file.
+    fn open(&self, name: &str) -> io::Result<Option<Self::File>>;
+
+    /// Makes an empty file, in the place of one with that name.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Gives a file another name, in the place of one that has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes names durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
-/// Opens the file of the sequence `name`, and makes it if it is new.
-pub(super) fn open(dir: &Path, name: &str) -> Result<Slots, Problem> {
-    let file_name = format!("{name}.sequence");
-    let path = dir.join(&file_name);
-    let mut options = File::options();
-    options.read(true).write(true);
-    let mut file = match options.open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create(dir, &path).map_err(|error| Problem::Io("create the file", error))?;
-            options.open(&path)
+/// An open file.
+pub(super) trait DiskFile: Send + 'static {
+    /// Reads from the beginning, `limit` bytes at most.
+    fn read(&mut self, limit: usize) -> io::Result<Vec<u8>>;
+
+    fn write_at(&mut self, bytes: &[u8], offset: usize) -> io::Result<()>;
+
+    /// Makes what was written durable, but for the file's metadata.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A directory of the operating system.
+pub(super) struct Directory(pub(super) PathBuf);
+
+impl Disk for Directory {
+    type File = fs::File;
+
+    fn open(&self, name: &str) -> io::Result<Option<fs::File>> {
+        match fs::File::options()
+            .read(true)
+            .write(true)
+            .open(self.0.join(name))
+        {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        opened => opened,
     }
-    .map_err(|error| Problem::Io("open the file", error))?;
 
-    let mut bytes = Vec::with_capacity(FILE + 1);
-    // One byte more than a good file has is enough to see that it is not one.
-    io::Read::by_ref(&mut file)
-        .take(FILE as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Problem::Io("read the file", error))?;
-    match newest(&bytes) {
-        Ok(newest) => Ok(Slots { file, newest }),
-        Err(damage) => Err(Problem::Damaged {
-            file: file_name,
-            damage,
-        }),
+    fn create(&self, name: &str) -> io::Result<fs::File> {
+        fs::File::create(self.0.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        fs::File::open(&self.0)?.sync_all()
     }
 }
 
-/// Makes a new file so that a crash leaves either none or a whole one.
-fn create(dir: &Path, path: &Path) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let write = || {
-        let mut file = File::create(&unfinished)?;
-        for slot in Slot::NEW {
-            file.write_all(&slot.render())?;
-        }
-        file.sync_all()
-    };
-    if let Err(error) = write() {
-        // The disk may be full; what is left of the attempt only takes more of it.
-        let _ = std::fs::remove_file(&unfinished);
-        return Err(error);
-    }
-    std::fs::rename(&unfinished, path)?;
-    // The directory's entry must be as durable as what it names.
-    File::open(dir)?.sync_all()
-}
-
-impl Slots {
-    /// The last number that is taken.
-    pub(super) fn last(&self) -> u64 {
-        self.newest.last
+impl DiskFile for fs::File {
+    fn read(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.take(limit as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
-    /// Takes all numbers up to `last`; durable when this returns.
-    ///
-    /// # Errors
-    ///
-    /// Nobody knows then what is on the disk: the kernel may report a failed write once and
-    /// forget it, so trying again proves nothing. The sequence must not be used any more.
-    pub(super) fn commit(&mut self, last: u64) -> io::Result<()> {
-        let next = Slot {
-            generation: self.newest.generation + 1,
-            last,
-        };
-        self.file.write_all_at(&next.render(), next.offset())?;
-        // The file keeps its size, so its metadata does not matter.
-        self.file.sync_data()?;
-        self.newest = next;
-        Ok(())
+    fn write_at(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
+        self.write_all_at(bytes, offset as u64)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
     }
 }

@@ -3,7 +3,10 @@
 //! The workers' reservations meet once more in front of one thread that writes: while it waits
 //! for the disk, more of them gather, and the next write is for all of them.
 
+mod counter;
 mod disk;
+#[cfg(test)]
+mod simulation;
 mod slots;
 mod writer;
 
@@ -18,7 +21,11 @@ use async_trait::async_trait;
 use sequence::{Block, Count, Error, Sequence, Store};
 use tokio::sync::oneshot;
 
-use self::writer::{Command, Writer};
+use self::{
+    counter::Counter,
+    disk::Directory,
+    writer::{Command, Writer},
+};
 use super::Operations;
 
 /// A sequence in a file. A clone is a handle to the same one.
@@ -48,9 +55,9 @@ impl FileSequence {
             problem,
         };
         let lock = lock(dir).map_err(at)?;
-        let slots = disk::open(dir, name).map_err(at)?;
+        let counter = Counter::open(&Directory(dir.to_owned()), name).map_err(at)?;
         let (commands, queue) = mpsc::channel();
-        Writer::new(slots, operations, lock)
+        Writer::new(counter, operations, lock)
             .start(queue, failed)
             .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
         Ok(Self { commands })

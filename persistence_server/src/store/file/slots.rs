@@ -36,8 +36,12 @@ impl Slot {
     ];
 
     /// Where in the file this generation is written.
-    pub(super) fn offset(self) -> u64 {
-        self.generation % 2 * SLOT as u64
+    pub(super) fn offset(self) -> usize {
+        if self.generation.is_multiple_of(2) {
+            0
+        } else {
+            SLOT
+        }
     }
 
     /// The bytes of the slot: a line, and spaces up to its size.
@@ -92,7 +96,7 @@ pub(super) fn newest(bytes: &[u8]) -> Result<Slot, String> {
     } else {
         (second, first)
     };
-    let in_place = first.offset() == 0 && second.offset() == SLOT as u64;
+    let in_place = first.offset() == 0 && second.offset() == SLOT;
     if in_place && new.generation - old.generation == 1 && new.last >= old.last {
         Ok(new)
     } else {
@@ -117,7 +121,7 @@ mod tests {
     fn file(slots: [Slot; 2]) -> Vec<u8> {
         let mut bytes = vec![0; FILE];
         for slot in slots {
-            let offset = usize::try_from(slot.offset()).unwrap();
+            let offset = slot.offset();
             bytes[offset..offset + SLOT].copy_from_slice(&slot.render());
         }
         bytes

@@ -5,7 +5,7 @@ use std::{fs::File, io, sync::mpsc::Receiver, thread};
 use sequence::{Block, Count, Error, MAX_NUMBER};
 use tokio::sync::oneshot;
 
-use super::disk::Slots;
+use super::{counter::Counter, disk::DiskFile};
 use crate::store::Operations;
 
 /// What the thread is asked for, and where the answer goes.
@@ -27,17 +27,17 @@ pub(super) enum Command {
     },
 }
 
-pub(super) struct Writer {
-    slots: Slots,
+pub(super) struct Writer<F> {
+    counter: Counter<F>,
     operations: Operations,
     /// Held until the thread ends.
     _lock: File,
 }
 
-impl Writer {
-    pub(super) fn new(slots: Slots, operations: Operations, lock: File) -> Self {
+impl<F: DiskFile> Writer<F> {
+    pub(super) fn new(counter: Counter<F>, operations: Operations, lock: File) -> Self {
         Self {
-            slots,
+            counter,
             operations,
             _lock: lock,
         }
@@ -66,7 +66,7 @@ impl Writer {
     /// Serves all that are waiting with one write. On an error they get no answer but the end
     /// of their channel.
     fn serve(&mut self, waiting: Vec<Command>) -> io::Result<()> {
-        let before = self.slots.last();
+        let before = self.counter.last();
         let mut last = before;
         let mut replies: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(waiting.len());
         for command in waiting {
@@ -88,7 +88,7 @@ impl Writer {
         }
         if last != before {
             self.operations.add_one();
-            self.slots.commit(last)?;
+            self.counter.commit(last)?;
         }
         for reply in replies {
             reply();

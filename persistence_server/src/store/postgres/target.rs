@@ -31,7 +31,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(settings: &Settings) -> Result<Self, BadSettings> {
-        let (host, port) = (&settings.pghost, settings.pgport);
+        let (host, port) = (&settings.pghost, settings.pgport.get());
         let is_socket = host.starts_with('/');
         // libpq has no TLS on Unix sockets either.
         let mode = match is_socket {

@@ -1,0 +1,124 @@
+//! Which server, and what is expected of it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use chassis::settings::{Secret, Switch};
+use sequence::Error;
+use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
+use tracing::warn;
+
+use super::{
+    failure::{At, Failure, OpenError},
+    tls,
+};
+use crate::{Settings, store::Operations};
+
+/// A sequence in a Redis server, as all handles of one process know it.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) login: Option<Login>,
+    pub(super) tls: Option<Tls>,
+    pub(super) db: u32,
+    pub(super) key: String,
+    pub(super) rules: Rules,
+    pub(super) operations: Operations,
+    suspicions: AtomicU64,
+    /// The warning that was logged last, so that each is logged once.
+    warned: Mutex<String>,
+}
+
+/// Who to log in as.
+#[derive(Debug)]
+pub(super) struct Login {
+    /// None for the server's default user.
+    pub(super) username: Option<String>,
+    /// Empty for a user without a password.
+    pub(super) password: Option<Secret>,
+}
+
+/// How to encrypt, and whom to expect.
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+/// What a server must offer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Whether a server that may lose writes is refused.
+    pub(super) durable: bool,
+    /// How many replicas must confirm each write.
+    pub(super) replicas: u8,
+}
+
+impl Server {
+    /// The server that the settings name. Nothing is sent to it yet.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot be used, such as a file that cannot be read.
+    pub fn new(settings: &Settings, operations: Operations) -> Result<Arc<Self>, OpenError> {
+        let ca_file = settings.redis_tls_ca_file.as_deref();
+        let tls = match settings.redis_tls {
+            Switch::Off if ca_file.is_some() => return Err(OpenError::UnusedCaFile),
+            Switch::Off => None,
+            Switch::On => Some(Tls {
+                config: tls::config(ca_file)?,
+                name: ServerName::try_from(settings.redis_host.clone())
+                    .map_err(|_| OpenError::Host(settings.redis_host.clone()))?,
+            }),
+        };
+        let username = settings.redis_username.clone();
+        let password = settings.redis_password.clone();
+        let wants_login = username.is_some() || password.is_some();
+        Ok(Arc::new(Self {
+            host: settings.redis_host.clone(),
+            port: settings.redis_port.get(),
+            login: wants_login.then_some(Login { username, password }),
+            tls,
+            db: settings.redis_db,
+            key: format!("sequence:{}", settings.sequence.as_str()),
+            rules: Rules {
+                durable: settings.redis_require_durable,
+                replicas: settings.redis_min_replicas,
+            },
+            operations,
+            suspicions: AtomicU64::new(0),
+            warned: Mutex::default(),
+        }))
+    }
+
+    /// How often something was found wrong with the server so far.
+    pub(super) fn suspicions(&self) -> u64 {
+        self.suspicions.load(Ordering::Acquire)
+    }
+
+    /// Lets every handle inspect the server before it uses its connection again.
+    pub(super) fn suspect(&self) {
+        self.suspicions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Logs a warning unless it is the one that was logged last.
+    pub(super) fn warn(&self, warning: String) {
+        // The text is replaced whole, so a panic elsewhere cannot have left half of it.
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if *warned != warning && !warning.is_empty() {
+            warn!(host = self.host, port = self.port, "STORE=redis: {warning}");
+        }
+        *warned = warning;
+    }
+
+    pub(super) fn unavailable(&self, failure: Failure) -> Error {
+        Error::unavailable(At {
+            host: self.host.clone(),
+            port: self.port,
+            failure,
+        })
+    }
+}

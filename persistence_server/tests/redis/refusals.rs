@@ -1,0 +1,159 @@
+//! Servers and values that are not what they should be.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
+
+use e2e::store::{Redis, redis::Options};
+use sequence::Store as _;
+
+use crate::{first, handle, refusal, reserve, skipped};
+
+#[tokio::test]
+async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left_alone() {
+    if skipped() {
+        return;
+    }
+    let redis = Redis::start();
+    for bad in [
+        "abc",
+        "",
+        "-1",
+        "+5",
+        "007",
+        " 1",
+        "1.5",
+        "1e3",
+        "0x10",
+        "9007199254740992",
+        "9223372036854775807",
+        "99999999999999999999999",
+    ] {
+        redis.cli(&["SET", "sequence:numbers", bad]);
+        let store = handle(redis.port(), &[]);
+        let reason = refusal(&store).await;
+        let expected = format!(
+            "the value of the key sequence:numbers is {bad:?}, \
+             not a number from 0 to 9007199254740991"
+        );
+        assert!(reason.ends_with(&expected), "{reason}");
+        assert!(store.raise_above(10).await.is_err());
+        assert_eq!(redis.cli(&["GET", "sequence:numbers"]), bad.trim_end());
+    }
+    redis.cli(&["DEL", "sequence:numbers"]);
+    redis.cli(&["RPUSH", "sequence:numbers", "1"]);
+    let reason = refusal(&handle(redis.port(), &[])).await;
+    assert!(
+        reason.contains("sequence:numbers is of another type"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_value_that_is_spoilt_later_stops_a_handle_that_worked() {
+    if skipped() {
+        return;
+    }
+    let redis = Redis::start();
+    let store = handle(redis.port(), &[]);
+    assert_eq!(first(&store).await, 1);
+    for bad in ["abc", "007", "-3", "9007199254740993"] {
+        redis.cli(&["SET", "sequence:numbers", bad]);
+        let error = reserve(&store, 1).await.unwrap_err();
+        assert!(
+            error.contains(&format!("sequence:numbers is {bad:?}, not")),
+            "{error}"
+        );
+        redis.cli(&["SET", "sequence:numbers", "7"]);
+        assert_eq!(first(&store).await, 8);
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_an_expiry_is_refused() {
+    if skipped() {
+        return;
+    }
+    let redis = Redis::start();
+    let store = handle(redis.port(), &[]);
+    first(&store).await;
+    redis.cli(&["EXPIRE", "sequence:numbers", "1000"]);
+    let reason = refusal(&store).await;
+    assert!(
+        reason.contains("the key sequence:numbers has an expiry"),
+        "{reason}"
+    );
+    redis.cli(&["PERSIST", "sequence:numbers"]);
+    assert_eq!(first(&store).await, 2);
+}
+
+#[tokio::test]
+async fn a_replica_is_refused_even_where_it_would_take_writes() {
+    if skipped() {
+        return;
+    }
+    let primary = Redis::start();
+    let replica = Redis::start_with(Options {
+        replica_of: Some(primary.addr()),
+        settings: vec![("replica-read-only", "no".to_owned())],
+        ..Options::default()
+    });
+    let reason = refusal(&handle(replica.port(), &[])).await;
+    assert!(reason.contains("it is a replica"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_primary_that_is_demoted_under_a_connection_is_refused() {
+    if skipped() {
+        return;
+    }
+    let (other, primary) = (Redis::start(), Redis::start());
+    let store = handle(primary.port(), &[]);
+    assert_eq!(first(&store).await, 1);
+    let port = other.port().to_string();
+    primary.cli(&["REPLICAOF", "127.0.0.1", &port]);
+    let error = reserve(&store, 1).await.unwrap_err();
+    assert!(error.contains("it is a replica"), "{error}");
+}
+
+#[tokio::test]
+async fn a_sentinel_is_refused() {
+    if skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let port = e2e::port::Port::free();
+    let file = folder.path().join("sentinel.conf");
+    std::fs::write(&file, format!("port {}\nbind 127.0.0.1\n", port.number())).unwrap();
+    let launch = e2e::launch::Launch::new("redis-server")
+        .arg(&file)
+        .arg("--sentinel");
+    let _sentinel = e2e::process::Process::start(&launch);
+    let store = handle(port.number(), &[]);
+    let reason = e2e::wait::until("the sentinel", std::time::Duration::from_secs(10), || {
+        std::net::TcpStream::connect(port.addr()).ok()
+    });
+    drop(reason);
+    let reason = refusal(&store).await;
+    assert!(reason.contains("it is a Sentinel"), "{reason}");
+}
+
+#[tokio::test]
+async fn something_that_is_not_redis_is_recognised() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let reason = refusal(&handle(port, &[])).await;
+    assert!(
+        reason.contains("the answer is not what a Redis server says"),
+        "{reason}"
+    );
+}

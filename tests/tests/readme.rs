@@ -1,0 +1,167 @@
+//! What the README shows is what happens.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use e2e::{http, launch::Launch, service::run_to_end, wait};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .expect("the tests are in a folder of the project")
+        .to_owned()
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).expect("the README")
+}
+
+/// The commands in the console blocks, each with the output that is shown below it.
+fn shown_commands() -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = Vec::new();
+    let mut in_console = false;
+    for line in readme().lines() {
+        if line.starts_with("```") {
+            in_console = line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| in_console) {
+            commands.push((command.to_owned(), String::new()));
+        } else if let Some((_, output)) = commands.last_mut().filter(|_| in_console) {
+            output.push_str(line);
+            output.push('\n');
+        }
+    }
+    commands
+}
+
+/// `make run` in a process group of its own, as a terminal would start it.
+struct MakeRun(Child);
+
+impl MakeRun {
+    fn start(data_dir: &Path) -> Self {
+        let mut command = Command::new("make");
+        command
+            .arg("run")
+            .current_dir(root())
+            .env("DATA_DIR", data_dir)
+            .process_group(0);
+        let quiet = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(quiet.spawn().expect("make is installed"))
+    }
+
+    /// What Ctrl-C in a terminal does: SIGINT to every process of the foreground group.
+    fn ctrl_c(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, signal: &str) {
+        Launch::new("kill")
+            .args([signal, "--", &format!("-{}", self.0.id())])
+            .run_to_end(LIMIT);
+    }
+}
+
+impl Drop for MakeRun {
+    fn drop(&mut self) {
+        self.ctrl_c();
+        if wait::within(LIMIT, || self.0.try_wait().ok().flatten()).is_none() {
+            self.signal("-KILL");
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[test]
+fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
+    let ports = [8080, 8081, 8082];
+    for port in ports {
+        // It starts services on their own ports, so those must be free.
+        TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
+    }
+    let data = tempfile::tempdir().unwrap();
+    let mut run = MakeRun::start(data.path());
+    for port in ports {
+        // The first build may take a while.
+        wait::until("a service to be ready", Duration::from_secs(900), || {
+            http::get(([127, 0, 0, 1], port + 1000).into(), "/readyz")
+                .ok()
+                .filter(|a| a.status == 200)
+        });
+    }
+
+    let commands = shown_commands();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for (command, shown) in commands {
+        let quiet = command.replace("curl ", "curl --silent ");
+        let output = Launch::new("bash").args(["-c", &quiet]).run_to_end(LIMIT);
+        assert_eq!(output.stdout, shown, "$ {command}\n{}", output.stderr);
+    }
+
+    run.ctrl_c();
+    wait::until("make run to end", Duration::from_secs(30), || {
+        run.0.try_wait().ok().flatten()
+    });
+    for port in ports {
+        TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_readme_with_its_default() {
+    let readme = readme();
+    let mut count = 0;
+    for binary in ["hello_server", "persistence_server", "hash_server"] {
+        let help = run_to_end(binary, &[], &["--help"], LIMIT).stdout;
+        for line in help.lines() {
+            let Some((names, default)) = line.split_once(" (default: ") else {
+                continue;
+            };
+            let name = names.trim().split(' ').next().unwrap_or_default();
+            let default = default.trim_end_matches(')');
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}`")));
+            let row = row.unwrap_or_else(|| panic!("{name} of {binary} is not in the README"));
+            let shown = row.contains(&format!("| `{default}` |"));
+            assert!(
+                shown || default == "none" || name.ends_with("PORT"),
+                "{default}: {row}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
+}
+
+#[test]
+fn every_link_to_a_file_leads_somewhere() {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = link.split('#').next().unwrap_or_default();
+            if !link.starts_with("http") && !file.is_empty() {
+                assert!(root().join(file).exists(), "{name} links to {link}");
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The life of a process: a late dependency, readiness, drain and stop.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    http::{self, Connection},
+    process::Signal,
+    service::Service,
+    wait,
+};
+
+use crate::started::{SOON, file, hash, hello, in_front_of, is_ready, memory, not_ready_because};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn a_process_without_its_dependency_waits_for_it_quietly() {
+    let mut persistence = memory();
+    persistence.kill9();
+    let hash = in_front_of(&persistence).start();
+    let reason = wait::until("a reason", SOON, || {
+        not_ready_because(&hash).filter(|reason| reason.contains("refused"))
+    });
+    let port = persistence.addr().port();
+    assert_eq!(
+        reason,
+        format!("persistence: persistence at 127.0.0.1:{port}: connection refused")
+    );
+    assert_eq!(http::get(hash.admin_addr(), "/livez").unwrap().status, 200);
+
+    let (before, begin) = (hash.cpu_time(), Instant::now());
+    thread::sleep(Duration::from_secs(4));
+    let share = (hash.cpu_time() - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    assert!(
+        share < 0.05,
+        "waiting takes {:.1} % of a CPU",
+        share * 100.0
+    );
+    let complaints = |line: &String| line.contains("dependency does not work");
+    assert_eq!(
+        hash.stderr()
+            .all()
+            .iter()
+            .filter(|line| complaints(line))
+            .count(),
+        1,
+        "one line"
+    );
+
+    persistence.restart();
+    let back = Instant::now();
+    wait::until("readiness", SOON, || is_ready(&hash).then_some(()));
+    assert_eq!(http::get(hash.addr(), "/").unwrap().status, 200);
+    assert!(
+        back.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        back.elapsed()
+    );
+}
+
+#[test]
+fn requests_ride_through_the_restart_of_what_they_need() {
+    let (mut persistence, _dir) = file();
+    let hash = hash(&persistence);
+    persistence.kill9();
+    let addr = hash.addr();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| thread::spawn(move || http::get(addr, "/").unwrap().status))
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    persistence.restart();
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), 200);
+    }
+}
+
+#[test]
+fn readiness_follows_the_dependency_and_liveness_does_not() {
+    let (mut persistence, _dir) = file();
+    let hash = hash(&persistence);
+    persistence.kill9();
+    wait::until("503", Duration::from_secs(8), || {
+        (!is_ready(&hash)).then_some(())
+    });
+    assert_eq!(http::get(hash.admin_addr(), "/livez").unwrap().status, 200);
+    persistence.restart();
+    wait::until("200", Duration::from_secs(8), || {
+        is_ready(&hash).then_some(())
+    });
+}
+
+#[test]
+fn a_paused_dependency_is_noticed_and_requests_are_answered_at_their_deadline() {
+    let persistence = memory();
+    let hash = in_front_of(&persistence)
+        .env("REQUEST_TIMEOUT_MS", "3000")
+        .start();
+    wait::until("readiness", SOON, || is_ready(&hash).then_some(()));
+    persistence.signal(Signal::STOP);
+    let begin = Instant::now();
+    let answer = http::get(hash.addr(), "/").unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let took = begin.elapsed().as_secs_f64();
+    assert!((3.0..5.0).contains(&took), "{took} s");
+    wait::until("503", SOON, || (!is_ready(&hash)).then_some(()));
+    persistence.signal(Signal::CONT);
+    wait::until("200", SOON, || is_ready(&hash).then_some(()));
+    assert_eq!(http::get(hash.addr(), "/").unwrap().status, 200);
+}
+
+#[test]
+fn a_draining_service_keeps_serving_and_closes_connections() {
+    let service = Service::builder("hello_server")
+        .env("DRAIN_SECONDS", "2")
+        .start();
+    wait::until("readiness", SOON, || is_ready(&service).then_some(()));
+    let mut kept = Connection::open(service.addr()).unwrap();
+    kept.send(GET).unwrap();
+    assert_eq!(kept.receive().unwrap().header("connection"), None);
+
+    service.signal(Signal::TERM);
+    let reason = wait::until("the drain", SOON, || not_ready_because(&service));
+    assert!(reason.contains("told to stop"), "{reason}");
+    kept.send(GET).unwrap();
+    let answer = kept.receive().unwrap();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    assert_eq!(
+        http::get(service.addr(), "/").unwrap().status,
+        200,
+        "new connections are served"
+    );
+    assert!(service.wait(SOON).success());
+}
+
+#[test]
+fn requests_in_flight_are_finished_at_a_stop() {
+    let (mut persistence, _dir) = file();
+    let hash = hash(&persistence);
+    persistence.kill9();
+    let addr = hash.addr();
+    let waiting = thread::spawn(move || http::get(addr, "/").unwrap().status);
+    thread::sleep(Duration::from_millis(300));
+    hash.signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(300));
+    assert!(http::get(addr, "/").is_err(), "it does not listen any more");
+    persistence.restart();
+    assert_eq!(waiting.join().unwrap(), 200);
+    assert!(hash.wait(SOON).success());
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_stop() {
+    let service = hello();
+    let mut idle = Connection::open(service.addr()).unwrap();
+    idle.send(GET).unwrap();
+    idle.receive().unwrap();
+    let _silent = Connection::open(service.addr()).unwrap();
+    let begin = Instant::now();
+    service.signal(Signal::TERM);
+    assert!(service.wait(SOON).success());
+    assert!(
+        begin.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn both_signals_stop_every_service_with_exit_code_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (persistence, _dir) = file();
+        for service in [hash(&persistence), hello(), persistence] {
+            service.signal(signal);
+            assert!(service.wait(SOON).success(), "{signal:?}");
+            service.stderr().wait_for("stopped", SOON);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_means_at_once() {
+    let service = Service::builder("hello_server")
+        .env("DRAIN_SECONDS", "60")
+        .start();
+    service.signal(Signal::TERM);
+    service.stderr().wait_for("stopping", SOON);
+    let begin = Instant::now();
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(SOON).code(), Some(1));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn the_access_log_names_the_instance_and_is_complete_after_a_stop() {
+    let service = hello();
+    for _ in 0..50 {
+        http::get(service.addr(), "/?q=%22").unwrap();
+    }
+    service.signal(Signal::TERM);
+    service.wait(SOON);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let lines = wait::until("the log", SOON, || {
+        let lines = service.stdout().json();
+        (lines.len() >= 50).then_some(lines)
+    });
+    assert_eq!(lines.len(), 50);
+    for line in lines {
+        assert_eq!(line["instance"], host.trim());
+        assert_eq!(
+            (&line["method"], &line["path"]),
+            (&"GET".into(), &"/?q=%22".into())
+        );
+        assert_eq!(line["status"], 200);
+    }
+}
+
+#[test]
+fn the_access_log_can_be_turned_off_and_be_text() {
+    let quiet = Service::builder("hello_server")
+        .env("ACCESS_LOG", "off")
+        .start();
+    let text = Service::builder("hello_server")
+        .env("LOG_FORMAT", "json")
+        .start();
+    http::get(quiet.addr(), "/").unwrap();
+    http::get(text.addr(), "/").unwrap();
+    text.stdout().wait_for("\"status\":200", SOON);
+    assert!(quiet.stdout().is_empty());
+}

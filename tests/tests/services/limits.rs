@@ -1,0 +1,223 @@
+//! Clients that send nonsense, too much, or too slowly.
+
+use std::{
+    io::ErrorKind,
+    thread,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    http::{self, Connection, Response},
+    service::Service,
+};
+
+use crate::started::{hello, memory, ready};
+
+#[track_caller]
+fn is_problem(answer: &Response, status: u16, words: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(answer.json()["status"], status);
+    assert!(answer.text().contains(words), "{}", answer.text());
+    assert!(answer.header("x-served-by").is_some() && answer.header("server").is_some());
+}
+
+#[test]
+fn malformed_requests_are_answered_with_what_is_wrong() {
+    let service = hello();
+    for (request, words) in [
+        ("garbage\r\n\r\n", "invalid"),
+        ("GET / HTTP/9.9\r\n\r\n", "invalid HTTP version"),
+        ("GET / HTTP/1.1\r\n\r\n", "needs one Host header"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "needs one Host header",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
+            "invalid header name",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+            "Content-Length",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "Content-Length",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "Content-Length",
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "invalid HTTP version"),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}", "invalid token"),
+    ] {
+        let answer = http::request(service.addr(), request).expect("an answer");
+        is_problem(&answer, 400, words);
+        assert_eq!(answer.header("connection"), Some("close"), "{request}");
+    }
+    let text = http::get(service.admin_addr(), "/metrics").unwrap().text();
+    assert!(
+        text.contains("route=\"malformed\",status=\"400\"} 10"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nonsense_after_a_good_request_does_not_spoil_its_answer() {
+    let service = hello();
+    let mut connection = Connection::open(service.addr()).unwrap();
+    connection
+        .send("GET / HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n")
+        .unwrap();
+    assert_eq!(connection.receive().unwrap().text(), "Hello, World!\n");
+    is_problem(&connection.receive().unwrap(), 400, "HTTP/1.1 request");
+    assert!(
+        connection.receive_rest().unwrap().is_empty(),
+        "and then it is closed"
+    );
+}
+
+#[test]
+fn a_request_line_or_a_head_that_is_too_large_is_refused_with_431() {
+    let service = hello();
+    let long = "a".repeat(70_000);
+    for request in [
+        format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        format!("GET /?{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\nY: {long}\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(100)
+        ),
+    ] {
+        let answer = http::request(service.addr(), request).expect("an answer");
+        is_problem(&answer, 431, "may have at most");
+    }
+}
+
+#[test]
+fn a_body_is_read_off_up_to_64_kib_and_refused_beyond() {
+    let service = memory();
+    let mut connection = Connection::open(service.addr()).unwrap();
+    for number in 1..=3 {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n";
+        connection
+            .send(head.to_owned() + &"b".repeat(65_536))
+            .unwrap();
+        assert_eq!(
+            connection.receive().unwrap().json()["data"]["number"],
+            number
+        );
+    }
+    let announced = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n";
+    is_problem(
+        &http::request(service.addr(), announced).unwrap(),
+        413,
+        "65536 bytes",
+    );
+
+    let mut chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+    for _ in 0..17 {
+        chunked += &format!("1000\r\n{}\r\n", "c".repeat(4096));
+    }
+    is_problem(
+        &http::request(service.addr(), chunked).unwrap(),
+        413,
+        "65536 bytes",
+    );
+    let number = &http::get(service.addr(), "/").unwrap().json()["data"]["number"];
+    assert_eq!(number, 4, "a refusal takes no number");
+}
+
+#[test]
+fn a_client_that_dribbles_is_cut_off_wherever_it_dribbles() {
+    let service = ready(Service::builder("hello_server").env("REQUEST_TIMEOUT_MS", "500"));
+    let good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let body = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    for (answers, start) in [
+        (0, String::new()),
+        (0, "GET / HTTP/1.1\r\n".to_owned()),
+        (1, format!("{good}GET / HTTP/1.1\r\n")),
+        (0, body.to_owned()),
+        (1, format!("{good}{body}")),
+    ] {
+        let mut connection = Connection::open(service.addr()).unwrap();
+        connection.send(&start).unwrap();
+        for _ in 0..answers {
+            assert_eq!(connection.receive().unwrap().status, 200);
+        }
+        let begin = Instant::now();
+        // One byte at a time, far more often than any time limit.
+        let cut_off = loop {
+            if connection.send("x").is_err() {
+                break true;
+            }
+            connection.set_timeout(Duration::from_millis(50)).unwrap();
+            match connection.receive() {
+                Ok(answer) => break answer.status == 408,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => break true,
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(8),
+                "still open after {start:?}"
+            );
+        };
+        assert!(cut_off, "{start:?}");
+    }
+}
+
+#[test]
+fn a_connection_without_a_request_in_hand_is_kept() {
+    let service = ready(Service::builder("hello_server").env("REQUEST_TIMEOUT_MS", "300"));
+    let mut connection = Connection::open(service.addr()).unwrap();
+    for _ in 0..3 {
+        connection
+            .send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        assert_eq!(connection.receive().unwrap().status, 200);
+        thread::sleep(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn more_requests_than_may_wait_are_refused_at_once() {
+    let hash = Service::builder("hash_server")
+        .env("PERSISTENCE_PORT", "1")
+        .env("WORKERS", "1")
+        .env("MAX_IN_FLIGHT", "2")
+        .env("REQUEST_TIMEOUT_MS", "2000")
+        .start();
+    let addr = hash.addr();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| thread::spawn(move || http::get(addr, "/").unwrap()))
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    let begin = Instant::now();
+    let refused = http::get(addr, "/").unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    is_problem(&refused, 503, "too many requests");
+    assert!(refused.header("retry-after").is_some());
+    for one in waiting {
+        is_problem(&one.join().unwrap(), 503, "at the moment");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let service = memory();
+    let mut connection = Connection::open(service.addr()).unwrap();
+    connection
+        .send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(40))
+        .unwrap();
+    for number in 1..=40 {
+        assert_eq!(
+            connection.receive().unwrap().json()["data"]["number"],
+            number
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! The three services as their users meet them: real processes, over the network.
+
+mod contract;
+mod data_dir;
+mod interface;
+mod life;
+mod limits;
+mod promise;
+mod settings;
+mod started;
