@@ -6,17 +6,33 @@ use chassis::settings::{Secret, Switch};
 use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
+use crate::store::postgres::SslMode;
+
 chassis::settings! {
     /// The settings of `persistence_server`, besides those of every service.
     pub struct Settings {
         /// Where the numbers are kept; memory forgets them at every restart.
-        store: StoreKind = "file", "file, memory or redis";
+        store: StoreKind = "file", "file, memory, postgres or redis";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// All numbers up to this one are taken, whatever the store says: for a move to another store.
         sequence_floor: Number = "0", "a number from 0 to 9007199254740991";
         /// Directory of the file store. It must exist: a new one would begin again at 1.
         data_dir: PathBuf = "data", "the path of a directory";
+        /// Host of PostgreSQL; these settings have the names and meanings that libpq gives them.
+        pghost: String = "127.0.0.1", "a host name, an IP address, or the directory of a Unix socket";
+        /// Port of PostgreSQL.
+        pgport: NonZeroU16 = "5432", "a port: a number from 1 to 65535";
+        /// User of PostgreSQL.
+        pguser: String = "postgres", "the name of a user";
+        /// Password of that user.
+        pgpassword: Option<Secret> = "", "any text" (secret);
+        /// Database of PostgreSQL; the one with the user's name when not set.
+        pgdatabase: Option<String> = "", "the name of a database";
+        /// Whether the connection to PostgreSQL is encrypted, and how far its server is verified.
+        pgsslmode: SslMode = "disable", "disable, prefer, require, verify-ca or verify-full";
+        /// Authorities that may have issued PostgreSQL's certificate.
+        pgsslrootcert: Option<String> = "", "the path of a PEM file, or system for those of the system";
         /// Host of the Redis server, the primary.
         redis_host: String = "127.0.0.1", "an IP address or a host name";
         /// Port of the Redis server.
@@ -44,6 +60,8 @@ chassis::settings! {
 pub enum StoreKind {
     /// A file in `DATA_DIR`, durable before the answer.
     File,
+    /// A row in a Postgres database.
+    Postgres,
     /// Nothing durable: a restart begins at 1 again.
     Memory,
     /// A key in a Redis server.

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
 use sequence::{Error, Marks, Ratchet, Store};
 
-use self::{file::FileSequence, memory::MemorySequence};
+use self::{file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
 use crate::{Settings, StoreKind};
 
 /// Opens the store that the settings name.
@@ -42,6 +43,10 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
             Arc::new(move || Box::new(store.clone()))
+        }
+        StoreKind::Postgres => {
+            let store = PostgresStore::new(settings, operations.clone())?;
+            Arc::new(move || Box::new(store.handle()))
         }
     };
     Ok(OpenStore {
@@ -91,7 +96,7 @@ impl OpenStore {
     pub fn note(&self) -> &'static str {
         match self.kind {
             StoreKind::Memory => "numbers are forgotten on restart",
-            StoreKind::File | StoreKind::Redis => "",
+            StoreKind::File | StoreKind::Postgres | StoreKind::Redis => "",
         }
     }
 

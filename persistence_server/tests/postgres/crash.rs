@@ -1,0 +1,146 @@
+//! No number comes back after the server was killed.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use e2e::store::{Postgres, postgres::Options};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_postgres::{Client, NoTls};
+
+use super::*;
+
+/// A session of somebody else with an open transaction. It ends when this is dropped.
+pub(crate) struct OtherSession {
+    pub(crate) client: Client,
+    connection: JoinHandle<()>,
+}
+
+impl OtherSession {
+    /// Connects, and runs a statement in a transaction that stays open.
+    pub(crate) async fn begin(server: &Postgres, statement: &str) -> Self {
+        let session = Self::open(server).await;
+        let begin = format!("BEGIN; {statement}");
+        session.client.batch_execute(&begin).await.unwrap();
+        session
+    }
+
+    async fn open(server: &Postgres) -> Self {
+        let config = format!("host=127.0.0.1 port={} user=postgres", server.port());
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        Self { client, connection }
+    }
+}
+
+impl Drop for OtherSession {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A server that flushes its log only when a commit waits for that, for some seconds at least.
+fn lazy_server() -> Postgres {
+    Postgres::start_with(Options {
+        settings: vec![("wal_writer_delay", "10s".to_owned())],
+        ..Options::default()
+    })
+}
+
+#[tokio::test]
+async fn a_crash_with_somebody_elses_log_pending_repeats_no_number_of_ours_but_those_of_nextval() {
+    if skipped() {
+        return;
+    }
+    let mut server = lazy_server();
+    server.sql("CREATE TABLE other (data text)");
+    server.sql("CREATE SEQUENCE naive");
+    let store = store(&server);
+    let (mut last, mut repeated) = (0, 0);
+    for _ in 0..3 {
+        // It writes to the log and does not commit.
+        let pending = "INSERT INTO other VALUES (repeat('x', 1000))";
+        let other = OtherSession::begin(&server, pending).await;
+        let handle = store.handle();
+        for _ in 0..20 {
+            let block = reserve(&handle, 3).await;
+            assert!(block.first() > last, "{block:?} came again after {last}");
+            last = block.last();
+        }
+        // Our commits flush what was logged before them. So this comes after them: the sequence
+        // logs many values ahead, in the name of a transaction that does not commit.
+        let ahead = "SELECT nextval('naive') FROM generate_series(1, 40)";
+        other.client.batch_execute(ahead).await.unwrap();
+        let naive = OtherSession::open(&server).await;
+        let mut last_naive: i64 = 0;
+        for _ in 0..20 {
+            let sql = "SELECT nextval('naive')";
+            last_naive = naive.client.query_one(sql, &[]).await.unwrap().get(0);
+        }
+        server.kill9();
+        server.restart();
+        let next_naive: i64 = server.sql("SELECT nextval('naive')").parse().unwrap();
+        repeated += (last_naive - next_naive + 1).clamp(0, 20);
+    }
+    let block = reserve(&store.handle(), 1).await;
+    assert!(block.first() > last, "{block:?} came again after {last}");
+    assert!(
+        repeated > 0,
+        "this test would not see a number that is lost"
+    );
+}
+
+#[test]
+fn a_server_killed_during_reservations_repeats_no_number() {
+    if skipped() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let store = store(&server);
+    let stop = AtomicBool::new(false);
+    let taken = Mutex::new(Vec::new());
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let handle = store.handle();
+            let mut last = 0;
+            while !stop.load(Ordering::Relaxed) {
+                match attempt(&handle, 2).await {
+                    Ok(block) => {
+                        assert!(block.first() > last, "{block:?} came after {last}");
+                        last = block.last();
+                        taken.lock().unwrap().push(block);
+                    }
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(work);
+        }
+        for _ in 0..3 {
+            let before = taken.lock().unwrap().len();
+            e2e::wait::until("numbers again", Duration::from_secs(20), || {
+                (taken.lock().unwrap().len() > before + 200).then_some(())
+            });
+            server.kill9();
+            server.restart();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut blocks = taken.into_inner().unwrap();
+    blocks.sort_by_key(|block| block.first());
+    for pair in blocks.windows(2) {
+        assert!(pair[0].last() < pair[1].first(), "{pair:?}");
+    }
+}
