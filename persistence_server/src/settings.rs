@@ -2,17 +2,28 @@
 
 use std::path::PathBuf;
 
+use chassis::settings::Secret;
 use serde::Deserialize;
+
+use crate::store::etcd::Endpoints;
 
 chassis::settings! {
     /// The settings of `persistence_server`, besides those of every service.
     pub struct Settings {
         /// Where the numbers are kept; memory forgets them at every restart.
-        store: StoreKind = "file", "file or memory";
+        store: StoreKind = "file", "file, etcd or memory";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// Directory of the file store. It must exist: a new one would begin again at 1.
         data_dir: PathBuf = "data", "the path of a directory";
+        /// Members of the etcd cluster; the others take over where one fails.
+        etcd_endpoints: Endpoints = "http://127.0.0.1:2379", "URLs as http://HOST:PORT or https://HOST:PORT, separated by commas";
+        /// User of etcd, if it asks for one.
+        etcd_username: Option<String> = "", "any text";
+        /// Password of that user.
+        etcd_password: Option<Secret> = "", "any text" (secret);
+        /// Authority that signed the certificates of etcd; needed for https.
+        etcd_ca_file: Option<PathBuf> = "", "the path of a PEM file";
     }
 }
 
@@ -22,6 +33,8 @@ chassis::settings! {
 pub enum StoreKind {
     /// A file in `DATA_DIR`, durable before the answer.
     File,
+    /// A key in the etcd cluster at `ETCD_ENDPOINTS`.
+    Etcd,
     /// Nothing durable: a restart begins at 1 again.
     Memory,
 }

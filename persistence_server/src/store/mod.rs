@@ -1,5 +1,6 @@
 //! The stores that hold the numbers, behind one trait.
 
+pub mod etcd;
 pub mod file;
 pub mod memory;
 
@@ -11,7 +12,7 @@ use std::sync::{
 use chassis::{Context, Counter, prometheus_client::registry::Registry};
 use sequence::{Marks, Ratchet, Store};
 
-use self::{file::FileSequence, memory::MemorySequence};
+use self::{etcd::Etcd, file::FileSequence, memory::MemorySequence};
 use crate::{Settings, StoreKind};
 
 /// Opens the store that the settings name.
@@ -34,6 +35,16 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
             Arc::new(move || Box::new(store.clone()))
+        }
+        StoreKind::Etcd => {
+            let options = etcd::Options {
+                endpoints: settings.etcd_endpoints.clone(),
+                username: settings.etcd_username.clone(),
+                password: settings.etcd_password.clone(),
+                ca_file: settings.etcd_ca_file.clone(),
+            };
+            let store = Etcd::new(settings.sequence.as_str(), options, operations.clone())?;
+            Arc::new(move || Box::new(store.handle()))
         }
     };
     Ok(OpenStore {
@@ -66,6 +77,7 @@ impl OpenStore {
         match self.kind {
             StoreKind::Memory => "numbers are forgotten on restart",
             StoreKind::File => "",
+            StoreKind::Etcd => "",
         }
     }
 
