@@ -1,0 +1,103 @@
+//! What `/proc` knows about a process.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+/// One line of `/proc/PID/stat`, as far as it is of use here.
+struct Stat {
+    state: char,
+    parent: i32,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+/// User and system time so far; none for a process that is gone.
+pub(crate) fn cpu_time(pid: Pid) -> Option<Duration> {
+    let stat = stat(pid)?;
+    let ticks = stat.user_ticks + stat.system_ticks;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis(ticks * 1000 / per_second))
+}
+
+/// Resident memory; none for a process that is gone.
+pub(crate) fn rss_bytes(pid: Pid) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The processes that `parent` started and that still run.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(Pid::from_raw)
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent.as_raw_pid()))
+        .filter(|pid| runs(*pid))
+        .collect()
+}
+
+/// True while the process exists; one that ended and waits to be collected does not count.
+pub(crate) fn runs(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
+/// True while the process is suspended.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
+fn stat(pid: Pid) -> Option<Stat> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything, also spaces
+    // and parentheses; what follows the last one is safe to split.
+    let (_, rest) = line.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        user_ticks: fields.get(11)?.parse().ok()?,
+        system_ticks: fields.get(12)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn work_shows_as_cpu_time() {
+        let this = rustix::process::getpid();
+        let before = cpu_time(this).unwrap();
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            if cpu_time(this).unwrap() > before + Duration::from_millis(20) {
+                return;
+            }
+        }
+        panic!("twenty seconds of work took no time");
+    }
+
+    #[test]
+    fn this_process_uses_more_than_a_page_of_memory() {
+        assert!(rss_bytes(rustix::process::getpid()).unwrap() > 4096);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_nothing_to_tell() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        child.wait().unwrap();
+        assert_eq!(cpu_time(pid), None);
+        assert_eq!(rss_bytes(pid), None);
+        assert!(!runs(pid));
+    }
+}

@@ -1,0 +1,90 @@
+//! What happens to a test that cannot run on this machine.
+
+use std::env;
+use std::fmt;
+use std::io::Write as _;
+
+/// Why a test cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The program that was looked for.
+    pub program: String,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+}
+
+impl Missing {
+    /// This program, which comes with this Debian package.
+    pub fn new(program: &str, package: &'static str) -> Self {
+        Self {
+            program: program.to_owned(),
+            package,
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, package } = self;
+        write!(
+            f,
+            "{program} is not installed (Debian package {package}; tests/install-packages.sh gets it)"
+        )
+    }
+}
+
+/// True when the test should return at once, because what it needs is not installed.
+///
+/// ```no_run
+/// # use e2e::{skip, store::Redis};
+/// if skip::unless(Redis::available()) {
+///     return;
+/// }
+/// ```
+///
+/// # Panics
+///
+/// With `CI=true` in the environment: there, a test that quietly does not run is a failure.
+#[track_caller]
+pub fn unless(available: Result<(), Missing>) -> bool {
+    let in_ci = env::var("CI").is_ok_and(|value| value == "true");
+    decide(available, in_ci)
+}
+
+#[track_caller]
+fn decide(available: Result<(), Missing>, in_ci: bool) -> bool {
+    let Err(missing) = available else {
+        return false;
+    };
+    assert!(!in_ci, "a test cannot run: {missing}");
+    // Written past the test runner's capture: a skipped test passes, and the output of a passed
+    // test is never shown. If nobody listens there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing() -> Result<(), Missing> {
+        Err(Missing::new("some-server", "some-package"))
+    }
+
+    #[test]
+    fn what_is_there_is_not_skipped() {
+        assert!(!decide(Ok(()), false));
+        assert!(!decide(Ok(()), true));
+    }
+
+    #[test]
+    fn what_is_missing_is_skipped() {
+        assert!(decide(missing(), false));
+    }
+
+    #[test]
+    #[should_panic(expected = "Debian package some-package")]
+    fn in_ci_nothing_is_skipped() {
+        decide(missing(), true);
+    }
+}
