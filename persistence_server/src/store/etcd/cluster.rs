@@ -5,14 +5,15 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chassis::settings::{BadValue, Secret};
 use http::Uri;
+use tokio::{sync::MutexGuard, time::sleep_until};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tracing::info;
 
@@ -26,6 +27,12 @@ const PATIENCE_WITH_ONE: Duration = Duration::from_millis(1800);
 
 /// How long it may take where there are others, so that a second one gets its chance meanwhile.
 const PATIENCE_WITH_MORE: Duration = Duration::from_millis(900);
+
+/// How long the others are given at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a member that failed is the last choice of those who connect.
+const AVOIDED: Duration = Duration::from_secs(2);
 
 /// Where a cluster is, and as whom to use it.
 #[derive(Clone, Debug)]
@@ -51,6 +58,8 @@ pub(super) struct Cluster {
     /// The last number taken when some handle last looked; 0 for unknown. It may be out of date,
     /// even ahead of a cluster that lost writes: it is only what a transaction compares with.
     seen: AtomicU64,
+    /// Held by the handle that moves the sequence; it holds when to begin at the earliest.
+    turn: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// A member.
@@ -58,6 +67,8 @@ pub(super) struct Cluster {
 pub(super) struct Server {
     url: String,
     endpoint: Endpoint,
+    /// When some handle last met a problem there.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Cluster {
@@ -84,6 +95,7 @@ impl Cluster {
             credentials,
             id: OnceLock::new(),
             seen: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 
@@ -92,26 +104,43 @@ impl Cluster {
         self.servers.len()
     }
 
-    /// Connects to the member whose turn it is, or to the first after it that can be used.
+    /// Connects to the member that is `next`, or to the first after it that can be used; one that
+    /// has just failed is asked last.
     ///
-    /// Whatever comes of the connection, the turn is the next member's then: somebody who
-    /// connects anew has a reason not to go to the same one. (tonic's own balancing keeps
-    /// sending calls to members that are down or hang.)
+    /// Whatever comes of the connection, `next` is another member then: somebody who connects
+    /// anew has a reason not to go to the same one. (tonic's own balancing keeps sending calls to
+    /// members that are down or hang.)
     pub(super) async fn connect(
         self: &Arc<Self>,
-        turn: &Cell<usize>,
+        next: &Cell<usize>,
     ) -> Result<Connection, Trouble> {
+        let start = next.get() % self.size();
+        let (after, before) = (&self.servers[start..], &self.servers[..start]);
+        let mut candidates: Vec<_> = after.iter().chain(before).zip(start + 1..).collect();
+        // Stable, so those that are alike stay in turn.
+        candidates.sort_by_key(|(server, _)| server.has_failed_within(AVOIDED));
+
         let mut errors = Vec::new();
-        for _ in &self.servers {
-            let index = turn.get() % self.servers.len();
-            turn.set(index + 1);
-            let server = &self.servers[index];
+        for (server, following) in candidates {
+            next.set(following);
             match Connection::open(self, server).await {
                 Ok(connection) => return Ok(connection),
                 Err(problem) => errors.push(server.error(problem)),
             }
         }
         Err(Trouble(errors))
+    }
+
+    /// Waits until no other handle of this process moves the sequence, first come, first served.
+    ///
+    /// They could all try at once; but then each round through the cluster is one handle's
+    /// success and the failure of all others.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let mut not_before = self.turn.lock().await;
+        if let Some(moment) = not_before.take() {
+            sleep_until(moment.into()).await;
+        }
+        Turn(not_before)
     }
 
     /// How long one call at one member may take.
@@ -159,6 +188,21 @@ impl Cluster {
     }
 }
 
+/// The right to move the sequence, among the handles of this process.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(MutexGuard<'a, Option<Instant>>);
+
+impl Turn<'_> {
+    /// Lets others go first for a moment, a random part of two round trips.
+    ///
+    /// To be called by one that lost some rounds to other replicas before it succeeded. Whoever
+    /// has just succeeded is the first to know the value, and would win again and again.
+    pub(super) fn let_others_go_first(&mut self, round_trip: Duration) {
+        let pause = (2 * round_trip).min(LONGEST_PAUSE).mul_f64(fastrand::f64());
+        *self.0 = Some(Instant::now() + pause);
+    }
+}
+
 impl Server {
     fn new(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Self, BadValue> {
         let endpoint = Endpoint::from(url.clone()).connect_timeout(PATIENCE_WITH_ONE);
@@ -172,7 +216,25 @@ impl Server {
         Ok(Self {
             url: url.to_string().trim_end_matches('/').to_owned(),
             endpoint,
+            failed: Mutex::default(),
         })
+    }
+
+    /// Takes note of a failure, so that other handles do not wait for the same one.
+    pub(super) fn fail(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether some handle has met a problem there after `since`.
+    pub(super) fn has_failed_since(&self, since: Instant) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|failed| failed > since)
+    }
+
+    fn has_failed_within(&self, time: Duration) -> bool {
+        Instant::now()
+            .checked_sub(time)
+            .is_some_and(|since| self.has_failed_since(since))
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

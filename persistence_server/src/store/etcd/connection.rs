@@ -1,6 +1,9 @@
 //! One connection to one server.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::uri::PathAndQuery;
 use tokio::time::timeout;
@@ -36,6 +39,8 @@ pub(super) struct Connection {
     token: Option<MetadataValue<Ascii>>,
     server: Arc<Server>,
     cluster: Arc<Cluster>,
+    /// When it was last known to be good; none before its first use.
+    good: Option<Instant>,
 }
 
 /// What came of a wish to put the value.
@@ -61,12 +66,24 @@ impl Connection {
                 token: None,
                 server: Arc::clone(server),
                 cluster: Arc::clone(cluster),
+                good: None,
             };
             connection.authenticate().await?;
             connection.inspect().await?;
             Ok(connection)
         };
-        within(cluster.patience(), open).await
+        within(cluster.patience(), server, open).await
+    }
+
+    /// Whether some handle has met a problem at this server since this connection was used.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.good
+            .is_some_and(|good| self.server.has_failed_since(good))
+    }
+
+    /// Takes note that it works.
+    pub(super) fn confirm(&mut self) {
+        self.good = Some(Instant::now());
     }
 
     /// The server at the other end.
@@ -228,7 +245,7 @@ impl Connection {
             let codec = ProstCodec::<Q, A>::default();
             Ok(self.grpc.unary(request, path, codec).await?.into_inner())
         };
-        within(self.cluster.patience(), call).await
+        within(self.cluster.patience(), &self.server, call).await
     }
 }
 
@@ -242,10 +259,15 @@ impl From<Operation> for RequestOp {
 
 async fn within<T>(
     patience: Duration,
+    server: &Server,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
     let result = timeout(patience, work).await;
-    result.unwrap_or(Err(Problem::Silent(patience)))
+    let result = result.unwrap_or(Err(Problem::Silent(patience)));
+    if matches!(&result, Err(problem) if problem.concerns_all()) {
+        server.fail();
+    }
+    result
 }
 
 /// Major and minor version of a text such as `3.5.0-rc.1`.

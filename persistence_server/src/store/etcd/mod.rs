@@ -15,7 +15,12 @@ mod messages;
 mod problem;
 mod value;
 
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{
+    cell::Cell,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chassis::BadSettings;
@@ -25,14 +30,15 @@ use self::{
     cluster::Cluster,
     connection::{Connection, Swap},
     problem::Problem,
+    value::Value,
 };
 pub use self::{cluster::Options, endpoints::Endpoints};
 use super::Operations;
 
 /// How often a reservation tries again because others took numbers in between.
 ///
-/// It tries again at once: whoever just succeeded knows the value too, and one that pauses would
-/// always come too late. Each round is somebody's success, so this many in a row are bad luck.
+/// It tries again at once: whoever just succeeded knows the value too, and one that pauses comes
+/// too late. Each round is somebody's success, so this many in a row are bad luck.
 const ROUNDS: u32 = 100;
 
 /// A sequence in etcd, from which every thread takes its own handle. A clone is the same one.
@@ -61,11 +67,11 @@ impl Etcd {
     /// A handle for one thread, with a connection of its own that it opens when it needs one.
     pub fn handle(&self) -> EtcdSequence {
         // So that not all handles of all replicas sit on the first member.
-        let turn = fastrand::usize(..self.cluster.size());
+        let next = fastrand::usize(..self.cluster.size());
         EtcdSequence {
             shared: self.clone(),
             kept: Kept::new(),
-            turn: Cell::new(turn),
+            next: Cell::new(next),
         }
     }
 }
@@ -76,7 +82,7 @@ pub struct EtcdSequence {
     shared: Etcd,
     kept: Kept<Connection>,
     /// Which member to connect to next.
-    turn: Cell<usize>,
+    next: Cell<usize>,
 }
 
 /// What became of the last number taken.
@@ -84,16 +90,27 @@ pub struct EtcdSequence {
 enum Move {
     /// It was this, and is now what was wanted.
     From(u64),
+    /// As before, but others moved it first. The last round took so long.
+    AfterOthersFrom(u64, Duration),
     /// It stays where it is.
     Stays,
 }
 
 impl EtcdSequence {
     /// Moves the last number taken to where `target` wants it, given where it is; `None` leaves
-    /// it there.
-    async fn advance(&self, target: impl Fn(u64) -> Option<u64>) -> Result<Move, Error> {
-        self.call(async |connection| self.advance_on(connection, &target).await)
-            .await
+    /// it there. Returns where it was, or nothing if it stays there.
+    async fn advance(&self, target: impl Fn(u64) -> Option<u64>) -> Result<Option<u64>, Error> {
+        let mut turn = self.shared.cluster.turn().await;
+        let advance =
+            async |connection: &mut Connection| self.advance_on(connection, &target).await;
+        match self.call(advance).await? {
+            Move::From(last) => Ok(Some(last)),
+            Move::AfterOthersFrom(last, round_trip) => {
+                turn.let_others_go_first(round_trip);
+                Ok(Some(last))
+            }
+            Move::Stays => Ok(None),
+        }
     }
 
     async fn advance_on(
@@ -109,13 +126,17 @@ impl EtcdSequence {
         let mut value = cluster.seen();
         let mut is_current = false;
         for _ in 0..ROUNDS {
+            let begin = Instant::now();
             let found = match target(value.last()) {
                 Some(last) => {
                     operations.add_one();
                     match connection.swap(key, value, last).await? {
                         Swap::Done => {
-                            cluster.see(value::Value::Last(last));
-                            return Ok(Move::From(value.last()));
+                            cluster.see(Value::Last(last));
+                            return Ok(match is_current {
+                                false => Move::From(value.last()),
+                                true => Move::AfterOthersFrom(value.last(), begin.elapsed()),
+                            });
                         }
                         Swap::Found(found) => found,
                     }
@@ -136,20 +157,22 @@ impl EtcdSequence {
         &self,
         call: impl AsyncFn(&mut Connection) -> Result<T, Problem>,
     ) -> Result<T, Error> {
-        let open = async || self.shared.cluster.connect(&self.turn).await;
+        let open = async || self.shared.cluster.connect(&self.next).await;
         let call = async |connection: &mut Connection| {
-            let result = call(connection).await;
-            let result = result.map_err(|problem| {
-                let is_an_answer = problem.is_an_answer();
-                (
-                    is_an_answer,
-                    Trouble(vec![connection.server().error(problem)]),
-                )
-            });
+            let result = match connection.is_in_doubt() {
+                false => call(connection).await,
+                true => Err(Problem::InDoubt),
+            };
             match result {
-                Ok(done) => Ok(Ok(done)),
-                Err((true, trouble)) => Ok(Err(trouble)),
-                Err((false, trouble)) => Err(trouble),
+                Ok(done) => {
+                    connection.confirm();
+                    Ok(Ok(done))
+                }
+                Err(problem) if problem.is_an_answer() => {
+                    connection.confirm();
+                    Ok(Err(Trouble(vec![connection.server().error(problem)])))
+                }
+                Err(problem) => Err(Trouble(vec![connection.server().error(problem)])),
             }
         };
         let result = self.kept.call(open, call).await;
@@ -162,8 +185,8 @@ impl Sequence for EtcdSequence {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         let target = |last| Block::after(last, count).map(Block::last).ok();
         match self.advance(target).await? {
-            Move::From(last) => Ok(Block::after(last, count)?),
-            Move::Stays => Err(Error::Exhausted),
+            Some(last) => Ok(Block::after(last, count)?),
+            None => Err(Error::Exhausted),
         }
     }
 }

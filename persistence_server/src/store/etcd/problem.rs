@@ -22,6 +22,10 @@ pub(super) enum Problem {
     #[error("no answer within {} ms", .0.as_millis())]
     Silent(Duration),
 
+    /// Another handle has found out already that the server has a problem.
+    #[error("it failed a moment ago")]
+    InDoubt,
+
     #[error("it is not etcd, or it is broken: {0}")]
     Strange(&'static str),
 
@@ -60,6 +64,11 @@ impl Problem {
             Self::NotANumber { .. } | Self::Contended(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether other connections to the same server are likely to meet it too.
+    pub(super) fn concerns_all(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Silent(_)) || self.is(Code::Unavailable)
     }
 
     /// Whether the server refused with this code.
