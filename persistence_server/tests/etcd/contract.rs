@@ -60,8 +60,7 @@ fn eight_handles_at_once_take_every_number_once_and_leave_no_gap() {
     assert_eq!(history.failures, Vec::<String>::new());
     history.assert_linearizable();
     history.assert_no_gap();
-    let (answers, wait) = (history.len(), history.longest_wait());
-    eprintln!("{answers} reservations, the slowest took {wait:?}");
+    let wait = history.longest_wait();
     assert!(wait < Duration::from_secs(2), "somebody starved: {wait:?}");
 }
 
@@ -78,8 +77,8 @@ fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
     assert_eq!(history.failures, Vec::<String>::new());
     history.assert_linearizable();
     history.assert_no_gap();
-    let (answers, wait) = (history.len(), history.longest_wait());
-    eprintln!("{answers} reservations, the slowest took {wait:?}");
+    let wait = history.longest_wait();
+    assert!(wait < Duration::from_secs(2), "somebody starved: {wait:?}");
 }
 
 #[tokio::test]
@@ -147,6 +146,7 @@ async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_not
     let slow = store(options(&format!("http://{}", proxy.addr()))).handle();
     let direct = store(options(&server.endpoints())).handle();
     assert_eq!(reserve(&slow, 1).await.unwrap().first(), 1);
+    let before = proxy.connections();
 
     for round in 1..=5 {
         proxy.set(Fault::Latency {
@@ -161,7 +161,7 @@ async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_not
         assert!(next.first() > floor, "{} came after {floor}", next.first());
         assert_eq!(
             proxy.connections(),
-            round + 1,
+            before + round,
             "a connection for each round"
         );
     }

@@ -58,11 +58,6 @@ fn nothing_repeats_when_the_server_is_killed_under_load() {
     let history = load.finish();
     history.assert_linearizable();
     let recovery = history.recovery(restarted);
-    eprintln!(
-        "{} answers, {} failures, the first answer {recovery:?} after the last restart",
-        history.len(),
-        history.failures.len()
-    );
     assert!(recovery < Duration::from_secs(1), "{recovery:?}");
 
     // Whatever was answered is in the store.

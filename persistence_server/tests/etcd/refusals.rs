@@ -188,6 +188,28 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_sync_to_disk_is_refused_and_nothing_is_taken() {
+    if missing() {
+        return;
+    }
+    let server = Server::start("http", &["--unsafe-no-fsync"]);
+    let url = format!("http://{}", server.addr());
+    let handle = store(options(&url)).handle();
+    let reason = check(&handle).await.unwrap_err();
+    assert_eq!(
+        reason,
+        format!(
+            "etcd at {url}: it does not sync its log to disk, so a crash would repeat numbers; \
+             start it without --unsafe-no-fsync"
+        )
+    );
+    assert_eq!(reserve(&handle, 1).await.unwrap_err(), reason);
+    let raised = handle.raise_above(5).await.unwrap_err();
+    assert_eq!(raised.chain(), reason);
+    assert_eq!(server.ctl(&["get", "sequence/numbers"]).unwrap(), "");
+}
+
+#[tokio::test]
 async fn something_that_is_not_etcd_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -201,7 +223,6 @@ async fn something_that_is_not_etcd_is_told_apart() {
     });
     let handle = store(options(&url)).handle();
     let reason = check(&handle).await.unwrap_err();
-    eprintln!("{reason}");
     assert!(reason.starts_with(&format!("etcd at {url}: ")), "{reason}");
     assert!(reserve(&handle, 1).await.is_err());
 }
@@ -246,7 +267,7 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     assert!(reason.contains("invalid peer certificate"), "{reason}");
     let plain = check(&store(options(&url.replace("https", "http"))).handle()).await;
     let reason = plain.unwrap_err();
-    eprintln!("plain text to TLS: {reason}");
+    assert!(reason.starts_with("etcd at http://"), "{reason}");
 
     let empty = server.folder().join("empty.pem");
     std::fs::write(&empty, "\n").unwrap();

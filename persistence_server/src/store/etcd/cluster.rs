@@ -5,25 +5,24 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use chassis::settings::{BadValue, Secret};
-use http::Uri;
 use tokio::{sync::MutexGuard, time::sleep_until};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig};
 use tracing::info;
 
 use super::{
-    Endpoints, ServerError, Trouble, connection::Connection, problem::Problem, value::Value,
+    Endpoints, Trouble, connection::Connection, problem::Problem, server::Server, value::Value,
 };
 
 /// How long a call at one server may take where there is no other: a little less than its caller
 /// waits (2 s), so that there is time to say what did not answer.
-const PATIENCE_WITH_ONE: Duration = Duration::from_millis(1800);
+pub(super) const PATIENCE_WITH_ONE: Duration = Duration::from_millis(1800);
 
 /// How long it may take where there are others, so that a second one gets its chance meanwhile.
 const PATIENCE_WITH_MORE: Duration = Duration::from_millis(900);
@@ -60,15 +59,6 @@ pub(super) struct Cluster {
     seen: AtomicU64,
     /// Held by the handle that moves the sequence; it holds when to begin at the earliest.
     turn: tokio::sync::Mutex<Option<Instant>>,
-}
-
-/// A member.
-#[derive(Debug)]
-pub(super) struct Server {
-    url: String,
-    endpoint: Endpoint,
-    /// When some handle last met a problem there.
-    failed: Mutex<Option<Instant>>,
 }
 
 impl Cluster {
@@ -203,53 +193,6 @@ impl Turn<'_> {
     }
 }
 
-impl Server {
-    fn new(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Self, BadValue> {
-        let endpoint = Endpoint::from(url.clone()).connect_timeout(PATIENCE_WITH_ONE);
-        let secure = url.scheme_str() == Some("https");
-        let endpoint = match tls.filter(|_| secure) {
-            None => endpoint,
-            Some(tls) => endpoint
-                .tls_config(tls.clone())
-                .map_err(|error| bad_ca_file(&Problem::broken(&error).to_string()))?,
-        };
-        Ok(Self {
-            url: url.to_string().trim_end_matches('/').to_owned(),
-            endpoint,
-            failed: Mutex::default(),
-        })
-    }
-
-    /// Takes note of a failure, so that other handles do not wait for the same one.
-    pub(super) fn fail(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Whether some handle has met a problem there after `since`.
-    pub(super) fn has_failed_since(&self, since: Instant) -> bool {
-        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|failed| failed > since)
-    }
-
-    fn has_failed_within(&self, time: Duration) -> bool {
-        Instant::now()
-            .checked_sub(time)
-            .is_some_and(|since| self.has_failed_since(since))
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// The problem, with where it is.
-    pub(super) fn error(&self, problem: Problem) -> ServerError {
-        ServerError {
-            url: self.url.clone(),
-            problem,
-        }
-    }
-}
-
 fn tls(options: &Options) -> Result<Option<ClientTlsConfig>, BadValue> {
     match (&options.ca_file, options.endpoints.any_tls()) {
         (None, false) => Ok(None),
@@ -272,6 +215,6 @@ fn tls(options: &Options) -> Result<Option<ClientTlsConfig>, BadValue> {
     }
 }
 
-fn bad_ca_file(why: &str) -> BadValue {
+pub(super) fn bad_ca_file(why: &str) -> BadValue {
     BadValue::together(format!("ETCD_CA_FILE cannot be used: {why}"))
 }

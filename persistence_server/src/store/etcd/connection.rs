@@ -16,18 +16,16 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{
-    cluster::{Cluster, Server},
+    cluster::Cluster,
+    durability,
     messages::{
-        AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, Compare, Comparison, Field,
-        Operand, Operation, Outcome, PutRequest, RangeRequest, RequestOp, ResponseHeader,
-        ResponseOp, STATUS, StatusRequest, StatusResponse, TXN, TxnRequest, TxnResponse,
+        AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, ResponseHeader, STATUS,
+        StatusRequest, StatusResponse,
     },
     problem::{Problem, one_line},
-    value::{Value, render},
+    server::Server,
+    version,
 };
-
-/// The oldest version that is supported, major and minor.
-const OLDEST: (u32, u32) = (3, 4);
 
 /// An open connection to a server that was found fit.
 ///
@@ -41,15 +39,6 @@ pub(super) struct Connection {
     cluster: Arc<Cluster>,
     /// When it was last known to be good; none before its first use.
     good: Option<Instant>,
-}
-
-/// What came of a wish to put the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Swap {
-    /// It is put, and durable.
-    Done,
-    /// Nothing was changed, for the key holds this.
-    Found(Value),
 }
 
 impl Connection {
@@ -86,98 +75,37 @@ impl Connection {
         self.good = Some(Instant::now());
     }
 
+    /// Makes sure that the server has on disk what it answers, as far as it lets that be seen.
+    ///
+    /// It is asked when it is new and after each failure: it may be started with other flags then.
+    pub(super) async fn require_durability(&mut self, key: &str) -> Result<(), Problem> {
+        if self.server.is_examined() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let before = self.syncs().await;
+        // What goes through the log once must be synced once. It is tried twice, for the counts
+        // could come from different servers behind one address and be the same by chance.
+        for _ in 0..2 {
+            if before.is_some() {
+                self.probe(key).await?;
+            }
+            if before.is_none() || self.syncs().await != before {
+                self.server.examined(begin);
+                return Ok(());
+            }
+        }
+        Err(Problem::NotDurable)
+    }
+
+    async fn syncs(&self) -> Option<u64> {
+        let syncs = durability::syncs(self.server.uri());
+        timeout(self.cluster.patience() / 4, syncs).await.ok()?
+    }
+
     /// The server at the other end.
     pub(super) fn server(&self) -> &Server {
         &self.server
-    }
-
-    /// Puts `last` into `key` if the key is as `seen`, and reads it if not, in one atomic step
-    /// that a majority of the members has on disk before it is answered.
-    pub(super) async fn swap(
-        &mut self,
-        key: &str,
-        seen: Value,
-        last: u64,
-    ) -> Result<Swap, Problem> {
-        let compare = match seen {
-            Value::Absent => Compare {
-                result: Comparison::Equal.into(),
-                target: Field::Version.into(),
-                key: key.into(),
-                operand: Some(Operand::Version(0)),
-            },
-            Value::Last(seen) => Compare {
-                result: Comparison::Equal.into(),
-                target: Field::Value.into(),
-                key: key.into(),
-                operand: Some(Operand::Value(render(seen))),
-            },
-        };
-        let put = PutRequest {
-            key: key.into(),
-            value: render(last),
-            ignore_value: false,
-        };
-        self.put_or_read(key, compare, put).await
-    }
-
-    /// Reads `key` by way of a transaction that could have written it.
-    ///
-    /// It changes nothing, but it takes the way of one that does: it fails without a leader, a
-    /// majority, the right to write or room to write.
-    pub(super) async fn probe(&mut self, key: &str) -> Result<Value, Problem> {
-        let never = Compare {
-            result: Comparison::Less.into(),
-            target: Field::Version.into(),
-            key: key.into(),
-            operand: Some(Operand::Version(0)),
-        };
-        let harmless = PutRequest {
-            key: key.into(),
-            value: Vec::new(),
-            ignore_value: true,
-        };
-        match self.put_or_read(key, never, harmless).await? {
-            Swap::Found(value) => Ok(value),
-            Swap::Done => Err(Problem::Strange("it found a version below 0")),
-        }
-    }
-
-    async fn put_or_read(
-        &mut self,
-        key: &str,
-        compare: Compare,
-        put: PutRequest,
-    ) -> Result<Swap, Problem> {
-        let range = RangeRequest { key: key.into() };
-        let request = TxnRequest {
-            compare: vec![compare],
-            success: vec![Operation::Put(put).into()],
-            failure: vec![Operation::Range(range).into()],
-        };
-        let answer: TxnResponse = self.call(TXN, request).await?;
-        self.recognise(answer.header)?;
-        let outcome = match <[ResponseOp; 1]>::try_from(answer.responses) {
-            Ok([ResponseOp { outcome }]) => outcome,
-            Err(_) => None,
-        };
-        match (answer.succeeded, outcome) {
-            (true, Some(Outcome::Put(_))) => Ok(Swap::Done),
-            (false, Some(Outcome::Range(found))) => match &found.kvs[..] {
-                [] => Ok(Swap::Found(Value::Absent)),
-                [pair] if pair.key == key.as_bytes() => {
-                    let value = Value::parse(&pair.value);
-                    value.map(Swap::Found).ok_or_else(|| Problem::NotANumber {
-                        key: key.to_owned(),
-                        value: format!("{:?}", one_line(&String::from_utf8_lossy(&pair.value))),
-                    })
-                }
-                _ => Err(Problem::Strange("it read another key than was asked for")),
-            },
-            _ => Err(Problem::Strange(
-                "its transaction did something that was not asked for",
-            )),
-        }
     }
 
     /// Gets a token, if there is a user. Tokens expire, and servers forget them when they
@@ -214,19 +142,21 @@ impl Connection {
             Err(problem) if problem.is(Code::PermissionDenied) => return Ok(()),
             Err(problem) => return Err(problem),
         };
-        let version = parse_version(&status.version);
-        if version.ok_or(Problem::Strange("its version is not one"))? < OLDEST {
-            return Err(Problem::TooOld(one_line(&status.version)));
+        match version::keeps_its_word(&status.version) {
+            Some(true) => self.recognise(status.header),
+            Some(false) => Err(Problem::TooOld(one_line(&status.version))),
+            None => Err(Problem::Strange("its version is not one")),
         }
-        self.recognise(status.header)
     }
 
-    fn recognise(&self, header: Option<ResponseHeader>) -> Result<(), Problem> {
+    /// Makes sure that an answer came from the cluster that was met first.
+    pub(super) fn recognise(&self, header: Option<ResponseHeader>) -> Result<(), Problem> {
         let header = header.ok_or(Problem::Strange("its answer has no header"))?;
         self.cluster.recognise(header.cluster_id)
     }
 
-    async fn call<Q, A>(&mut self, path: &'static str, message: Q) -> Result<A, Problem>
+    /// One call, bounded in time.
+    pub(super) async fn call<Q, A>(&mut self, path: &'static str, message: Q) -> Result<A, Problem>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -249,14 +179,6 @@ impl Connection {
     }
 }
 
-impl From<Operation> for RequestOp {
-    fn from(operation: Operation) -> Self {
-        Self {
-            operation: Some(operation),
-        }
-    }
-}
-
 async fn within<T>(
     patience: Duration,
     server: &Server,
@@ -268,26 +190,4 @@ async fn within<T>(
         server.fail();
     }
     result
-}
-
-/// Major and minor version of a text such as `3.5.0-rc.1`.
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split('.').map(|part| part.parse().ok());
-    Some((parts.next()??, parts.next()??))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_compare_as_numbers() {
-        for good in ["3.4.0", "3.4.23", "3.5.0-rc.1", "3.10.1", "4.0.0"] {
-            assert!(parse_version(good).unwrap() >= OLDEST, "{good}");
-        }
-        assert!(parse_version("3.3.27").unwrap() < OLDEST);
-        for bad in ["", "3", "x.y", "v3.4.1"] {
-            assert_eq!(parse_version(bad), None, "{bad}");
-        }
-    }
 }

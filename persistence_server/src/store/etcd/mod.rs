@@ -10,10 +10,14 @@
 
 mod cluster;
 mod connection;
+mod durability;
 mod endpoints;
 mod messages;
 mod problem;
+mod server;
+mod transaction;
 mod value;
+mod version;
 
 use std::{
     cell::Cell,
@@ -27,10 +31,7 @@ use chassis::BadSettings;
 use sequence::{Block, Count, Error, Kept, Sequence, Store};
 
 use self::{
-    cluster::Cluster,
-    connection::{Connection, Swap},
-    problem::Problem,
-    value::Value,
+    cluster::Cluster, connection::Connection, problem::Problem, transaction::Swap, value::Value,
 };
 pub use self::{cluster::Options, endpoints::Endpoints};
 use super::Operations;
@@ -159,10 +160,14 @@ impl EtcdSequence {
     ) -> Result<T, Error> {
         let open = async || self.shared.cluster.connect(&self.next).await;
         let call = async |connection: &mut Connection| {
-            let result = match connection.is_in_doubt() {
-                false => call(connection).await,
-                true => Err(Problem::InDoubt),
+            let result = async {
+                if connection.is_in_doubt() {
+                    return Err(Problem::InDoubt);
+                }
+                connection.require_durability(&self.shared.key).await?;
+                call(connection).await
             };
+            let result = result.await;
             match result {
                 Ok(done) => {
                     connection.confirm();

@@ -29,7 +29,13 @@ pub(super) enum Problem {
     #[error("it is not etcd, or it is broken: {0}")]
     Strange(&'static str),
 
-    #[error("its version {0} is too old; 3.4 or newer is needed")]
+    #[error(
+        "it does not sync its log to disk, so a crash would repeat numbers; start it without \
+         --unsafe-no-fsync"
+    )]
+    NotDurable,
+
+    #[error("its version {0} can lose what it answered; 3.4.22, 3.5.6 or newer is needed")]
     TooOld(String),
 
     #[error(
@@ -61,7 +67,7 @@ impl Problem {
             Self::Refused { code, .. } => {
                 matches!(code, Code::PermissionDenied | Code::ResourceExhausted)
             }
-            Self::NotANumber { .. } | Self::Contended(_) => true,
+            Self::NotANumber { .. } | Self::NotDurable | Self::Contended(_) => true,
             _ => false,
         }
     }
