@@ -6,13 +6,13 @@ use chassis::settings::{Secret, Switch};
 use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
-use crate::store::postgres::SslMode;
+use crate::store::{etcd::Endpoints, postgres::SslMode};
 
 chassis::settings! {
     /// The settings of `persistence_server`, besides those of every service.
     pub struct Settings {
         /// Where the numbers are kept; memory forgets them at every restart.
-        store: StoreKind = "file", "file, memory, postgres or redis";
+        store: StoreKind = "file", "file, redis, postgres, etcd or memory";
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// All numbers up to this one are taken, whatever the store says: for a move to another store.
@@ -51,6 +51,14 @@ chassis::settings! {
         redis_require_durable: bool = "false", "true or false";
         /// Replicas of the Redis server that must confirm each write; 0 for none.
         redis_min_replicas: u8 = "0", "a number from 0 to 255";
+        /// Members of the etcd cluster; the others take over where one fails.
+        etcd_endpoints: Endpoints = "http://127.0.0.1:2379", "URLs as http://HOST:PORT or https://HOST:PORT, separated by commas";
+        /// User of etcd, if it asks for one.
+        etcd_username: Option<String> = "", "any text";
+        /// Password of that user.
+        etcd_password: Option<Secret> = "", "any text" (secret);
+        /// Authority that signed the certificates of etcd; needed for https.
+        etcd_ca_file: Option<PathBuf> = "", "the path of a PEM file";
     }
 }
 
@@ -62,6 +70,8 @@ pub enum StoreKind {
     File,
     /// A row in a Postgres database.
     Postgres,
+    /// A key in the etcd cluster at `ETCD_ENDPOINTS`.
+    Etcd,
     /// Nothing durable: a restart begins at 1 again.
     Memory,
     /// A key in a Redis server.

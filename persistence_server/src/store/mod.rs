@@ -1,5 +1,6 @@
 //! The stores that hold the numbers, behind one trait.
 
+pub mod etcd;
 pub mod file;
 pub mod memory;
 pub mod postgres;
@@ -16,7 +17,7 @@ use std::{
 use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
 use sequence::{Error, Marks, Ratchet, Store};
 
-use self::{file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
+use self::{etcd::Etcd, file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
 use crate::{Settings, StoreKind};
 
 /// Opens the store that the settings name.
@@ -46,6 +47,16 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
         }
         StoreKind::Postgres => {
             let store = PostgresStore::new(settings, operations.clone())?;
+            Arc::new(move || Box::new(store.handle()))
+        }
+        StoreKind::Etcd => {
+            let options = etcd::Options {
+                endpoints: settings.etcd_endpoints.clone(),
+                username: settings.etcd_username.clone(),
+                password: settings.etcd_password.clone(),
+                ca_file: settings.etcd_ca_file.clone(),
+            };
+            let store = Etcd::new(settings.sequence.as_str(), options, operations.clone())?;
             Arc::new(move || Box::new(store.handle()))
         }
     };
@@ -96,7 +107,7 @@ impl OpenStore {
     pub fn note(&self) -> &'static str {
         match self.kind {
             StoreKind::Memory => "numbers are forgotten on restart",
-            StoreKind::File | StoreKind::Postgres | StoreKind::Redis => "",
+            StoreKind::File | StoreKind::Redis | StoreKind::Postgres | StoreKind::Etcd => "",
         }
     }
 

@@ -1,0 +1,220 @@
+//! The cluster as this process knows it: what all handles share.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chassis::settings::{BadValue, Secret};
+use tokio::{sync::MutexGuard, time::sleep_until};
+use tonic::transport::{Certificate, ClientTlsConfig};
+use tracing::info;
+
+use super::{
+    Endpoints, Trouble, connection::Connection, problem::Problem, server::Server, value::Value,
+};
+
+/// How long a call at one server may take where there is no other: a little less than its caller
+/// waits (2 s), so that there is time to say what did not answer.
+pub(super) const PATIENCE_WITH_ONE: Duration = Duration::from_millis(1800);
+
+/// How long it may take where there are others, so that a second one gets its chance meanwhile.
+const PATIENCE_WITH_MORE: Duration = Duration::from_millis(900);
+
+/// How long the others are given at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a member that failed is the last choice of those who connect.
+const AVOIDED: Duration = Duration::from_secs(2);
+
+/// Where a cluster is, and as whom to use it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The members.
+    pub endpoints: Endpoints,
+    /// The user, if the cluster asks for one.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// A PEM file with the certificates of the authorities that signed those of the members,
+    /// for members with `https://`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A cluster, without any connection.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    servers: Vec<Arc<Server>>,
+    credentials: Option<(String, Secret)>,
+    /// The cluster that was met first.
+    id: OnceLock<u64>,
+    /// The last number taken when some handle last looked; 0 for unknown. It may be out of date,
+    /// even ahead of a cluster that lost writes: it is only what a transaction compares with.
+    seen: AtomicU64,
+    /// Held by the handle that moves the sequence; it holds when to begin at the earliest.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Cluster {
+    /// Looks at the options; connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// Options that do not fit together, or a file that cannot be used.
+    pub(super) fn new(options: Options) -> Result<Self, BadValue> {
+        let tls = tls(&options)?;
+        let servers = options.endpoints.urls().iter();
+        let servers = servers.map(|url| Server::new(url, tls.as_ref()).map(Arc::new));
+        let credentials = match (options.username, options.password) {
+            (Some(name), Some(password)) => Some((name, password)),
+            (None, None) => None,
+            _ => {
+                return Err(BadValue::together(
+                    "ETCD_USERNAME and ETCD_PASSWORD must be set together",
+                ));
+            }
+        };
+        Ok(Self {
+            servers: servers.collect::<Result<_, _>>()?,
+            credentials,
+            id: OnceLock::new(),
+            seen: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// How many members there are.
+    pub(super) fn size(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Connects to the member that is `next`, or to the first after it that can be used; one that
+    /// has just failed is asked last.
+    ///
+    /// Whatever comes of the connection, `next` is another member then: somebody who connects
+    /// anew has a reason not to go to the same one. (tonic's own balancing keeps sending calls to
+    /// members that are down or hang.)
+    pub(super) async fn connect(
+        self: &Arc<Self>,
+        next: &Cell<usize>,
+    ) -> Result<Connection, Trouble> {
+        let start = next.get() % self.size();
+        let (after, before) = (&self.servers[start..], &self.servers[..start]);
+        let mut candidates: Vec<_> = after.iter().chain(before).zip(start + 1..).collect();
+        // Stable, so those that are alike stay in turn.
+        candidates.sort_by_key(|(server, _)| server.has_failed_within(AVOIDED));
+
+        let mut errors = Vec::new();
+        for (server, following) in candidates {
+            next.set(following);
+            match Connection::open(self, server).await {
+                Ok(connection) => return Ok(connection),
+                Err(problem) => errors.push(server.error(problem)),
+            }
+        }
+        Err(Trouble(errors))
+    }
+
+    /// Waits until no other handle of this process moves the sequence, first come, first served.
+    ///
+    /// They could all try at once; but then each round through the cluster is one handle's
+    /// success and the failure of all others.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let mut not_before = self.turn.lock().await;
+        if let Some(moment) = not_before.take() {
+            sleep_until(moment.into()).await;
+        }
+        Turn(not_before)
+    }
+
+    /// How long one call at one member may take.
+    pub(super) fn patience(&self) -> Duration {
+        match self.size() {
+            1 => PATIENCE_WITH_ONE,
+            _ => PATIENCE_WITH_MORE,
+        }
+    }
+
+    pub(super) fn credentials(&self) -> Option<(&str, &Secret)> {
+        let credentials = self.credentials.as_ref();
+        credentials.map(|(name, password)| (name.as_str(), password))
+    }
+
+    /// Takes note of the cluster that an answer came from.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::OtherCluster`] if it is not the one that was met first. Two clusters, each
+    /// counting for itself, would hand out the same numbers.
+    pub(super) fn recognise(&self, found: u64) -> Result<(), Problem> {
+        let expected = *self.id.get_or_init(|| {
+            info!(cluster = format_args!("{found:x}"), "etcd answers");
+            found
+        });
+        if found == expected {
+            Ok(())
+        } else {
+            Err(Problem::OtherCluster { expected, found })
+        }
+    }
+
+    /// What the key may hold, as far as this process knows.
+    pub(super) fn seen(&self) -> Value {
+        match self.seen.load(Ordering::Relaxed) {
+            0 => Value::Absent,
+            last => Value::Last(last),
+        }
+    }
+
+    /// Remembers what the key holds.
+    pub(super) fn see(&self, value: Value) {
+        self.seen.store(value.last(), Ordering::Relaxed);
+    }
+}
+
+/// The right to move the sequence, among the handles of this process.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(MutexGuard<'a, Option<Instant>>);
+
+impl Turn<'_> {
+    /// Lets others go first for a moment, a random part of two round trips.
+    ///
+    /// To be called by one that lost some rounds to other replicas before it succeeded. Whoever
+    /// has just succeeded is the first to know the value, and would win again and again.
+    pub(super) fn let_others_go_first(&mut self, round_trip: Duration) {
+        let pause = (2 * round_trip).min(LONGEST_PAUSE).mul_f64(fastrand::f64());
+        *self.0 = Some(Instant::now() + pause);
+    }
+}
+
+fn tls(options: &Options) -> Result<Option<ClientTlsConfig>, BadValue> {
+    match (&options.ca_file, options.endpoints.any_tls()) {
+        (None, false) => Ok(None),
+        (None, true) => Err(BadValue::together(
+            "ETCD_ENDPOINTS has an https:// URL, so ETCD_CA_FILE must be set: the path of a PEM \
+             file with the certificate of the authority that signed those of the servers",
+        )),
+        (Some(_), false) => Err(BadValue::together(
+            "ETCD_CA_FILE is set, but no URL in ETCD_ENDPOINTS begins with https://",
+        )),
+        (Some(path), true) => {
+            let pem = fs::read_to_string(path);
+            let pem = pem.map_err(|error| bad_ca_file(&format!("{}: {error}", path.display())))?;
+            if !pem.contains("-----BEGIN CERTIFICATE-----") {
+                return Err(bad_ca_file("there is no certificate in it"));
+            }
+            let authority = Certificate::from_pem(pem);
+            Ok(Some(ClientTlsConfig::new().ca_certificate(authority)))
+        }
+    }
+}
+
+pub(super) fn bad_ca_file(why: &str) -> BadValue {
+    BadValue::together(format!("ETCD_CA_FILE cannot be used: {why}"))
+}

@@ -1,0 +1,143 @@
+//! Three members, some of which fail.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use e2e::store::{Etcd as Server, etcd};
+
+use super::{check, history::Load, missing, options, reserve, store};
+
+fn three() -> Server {
+    Server::start_with(etcd::Options {
+        members: 3,
+        root_password: None,
+    })
+}
+
+#[test]
+fn nothing_repeats_when_the_leader_is_killed_under_load() {
+    if missing() {
+        return;
+    }
+    let mut cluster = three();
+    let load = Load::start(&store(options(&cluster.endpoints())), 4);
+    for _ in 0..3 {
+        thread::sleep(Duration::from_secs(1));
+        let leader = cluster.leader();
+        cluster.kill9(leader);
+        thread::sleep(Duration::from_secs(3));
+        cluster.restart(leader);
+        cluster.wait_ready();
+    }
+    let killed = Instant::now();
+    let leader = cluster.leader();
+    cluster.kill9(leader);
+    thread::sleep(Duration::from_secs(6));
+    let history = load.finish();
+    history.assert_linearizable();
+    assert_recovered(&history, killed);
+}
+
+#[test]
+fn nothing_repeats_when_the_leader_is_paused_under_load_and_resumed() {
+    if missing() {
+        return;
+    }
+    let cluster = three();
+    let load = Load::start(&store(options(&cluster.endpoints())), 4);
+    thread::sleep(Duration::from_secs(1));
+    let mut paused = Instant::now();
+    for _ in 0..3 {
+        let leader = cluster.leader();
+        cluster.pause(leader);
+        paused = Instant::now();
+        thread::sleep(Duration::from_secs(6));
+        cluster.resume(leader);
+        thread::sleep(Duration::from_secs(1));
+    }
+    let history = load.finish();
+    history.assert_linearizable();
+    assert_recovered(&history, paused);
+}
+
+/// Panics unless somebody was served again within a few seconds.
+#[track_caller]
+fn assert_recovered(history: &super::history::History, since: Instant) {
+    let recovery = history.recovery(since + Duration::from_millis(50));
+    let mut reasons = history.failures.clone();
+    reasons.sort_unstable();
+    reasons.dedup();
+    assert!(
+        recovery < Duration::from_secs(5),
+        "{recovery:?} after the failure; {} answers; reasons of failures: {reasons:#?}",
+        history.len()
+    );
+}
+
+#[tokio::test]
+async fn one_member_that_is_down_or_hangs_costs_no_failed_reservation() {
+    if missing() {
+        return;
+    }
+    let cluster = three();
+    let leader = cluster.leader();
+    let follower = (leader + 1) % 3;
+    let store = store(options(&cluster.endpoints()));
+    // Several, for each begins at a member of its own choice.
+    let handles: Vec<_> = (0..9).map(|_| store.handle()).collect();
+    let mut last = 0;
+    for handle in &handles {
+        last = reserve(handle, 1).await.unwrap().last();
+    }
+    cluster.pause(follower);
+    for handle in handles
+        .iter()
+        .chain(&[store.handle(), store.handle(), store.handle()])
+    {
+        let block = reserve(handle, 1).await.unwrap();
+        assert!(block.first() > last);
+        last = block.last();
+        assert_eq!(check(handle).await, Ok(()));
+    }
+    cluster.resume(follower);
+    cluster.kill9(follower);
+    for handle in handles
+        .iter()
+        .chain(&[store.handle(), store.handle(), store.handle()])
+    {
+        let block = reserve(handle, 1).await.unwrap();
+        assert!(block.first() > last);
+        last = block.last();
+    }
+}
+
+#[tokio::test]
+async fn without_a_majority_nothing_is_taken_and_the_reason_is_told() {
+    if missing() {
+        return;
+    }
+    let mut cluster = three();
+    let handle = store(options(&cluster.endpoints())).handle();
+    assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
+    let alive = cluster.leader();
+    let others = [(alive + 1) % 3, (alive + 2) % 3];
+    for member in others {
+        cluster.kill9(member);
+    }
+    // The member that is left notices after its election timeout.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let reason = check(&handle).await.unwrap_err();
+    assert!(reason.contains("no leader"), "{reason}");
+    assert!(reason.contains("connection refused"), "{reason}");
+    let reason = reserve(&handle, 1).await.unwrap_err();
+    assert!(reason.contains("no leader"), "{reason}");
+    for member in others {
+        cluster.restart(member);
+    }
+    cluster.wait_ready();
+    assert_eq!(check(&handle).await, Ok(()));
+    let next = reserve(&handle, 1).await.unwrap().first();
+    assert!(next > 1, "{next}");
+}

@@ -1,0 +1,98 @@
+//! One server that dies and comes back.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use chassis::settings::Environment;
+use e2e::store::{Etcd as Server, etcd};
+use sequence::Store as _;
+
+use super::{check, history::Load, missing, options, reserve, store};
+
+#[tokio::test]
+async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reservations() {
+    if missing() {
+        return;
+    }
+    let mut server = Server::start();
+    let handle = store(options(&server.endpoints())).handle();
+    let mut last = 0;
+    for n in [1, 1000, 7] {
+        let block = reserve(&handle, n).await.unwrap();
+        assert_eq!(block.first(), last + 1);
+        last = block.last();
+        server.kill9(0);
+        let refused = reserve(&handle, 1).await.unwrap_err();
+        let url = server.endpoints();
+        assert_eq!(refused, format!("etcd at {url}: connection refused"));
+        server.restart(0);
+        server.wait_ready();
+        assert_eq!(reserve(&handle, 1).await.unwrap().first(), last + 1);
+        last += 1;
+    }
+    handle.raise_above(1_000_000).await.unwrap();
+    server.restart(0);
+    server.wait_ready();
+    assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1_000_001);
+}
+
+#[test]
+fn nothing_repeats_when_the_server_is_killed_under_load() {
+    if missing() {
+        return;
+    }
+    let mut server = Server::start();
+    let load = Load::start(&store(options(&server.endpoints())), 4);
+    let mut restarted = Instant::now();
+    for _ in 0..4 {
+        thread::sleep(Duration::from_millis(700));
+        server.kill9(0);
+        thread::sleep(Duration::from_millis(100));
+        server.restart(0);
+        server.wait_ready();
+        restarted = Instant::now();
+    }
+    thread::sleep(Duration::from_secs(1));
+    let history = load.finish();
+    history.assert_linearizable();
+    let recovery = history.recovery(restarted);
+    assert!(recovery < Duration::from_secs(1), "{recovery:?}");
+
+    // Whatever was answered is in the store.
+    let stored = server.ctl(&["get", "sequence/numbers", "--print-value-only"]);
+    let stored: u64 = stored.parse().unwrap();
+    assert!(stored >= history.last(), "{stored} < {}", history.last());
+}
+
+#[tokio::test]
+async fn a_restarted_server_has_forgotten_the_token_and_the_handle_gets_a_new_one() {
+    if missing() {
+        return;
+    }
+    let mut server = Server::start_with(etcd::Options {
+        members: 1,
+        root_password: Some("s3cret".to_owned()),
+    });
+    let mut options = options(&server.endpoints());
+    options.username = Some("root".to_owned());
+    options.password = Some(secret("s3cret"));
+    let handle = store(options).handle();
+    for last in 0..3 {
+        assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2 * last + 1);
+        server.restart(0);
+        server.wait_ready();
+        assert_eq!(check(&handle).await, Ok(()));
+        assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2 * last + 2);
+        // Any change of users or rights makes older tokens useless, too.
+        server.ctl(&["role", "add", &format!("role{last}")]);
+    }
+}
+
+/// A secret can only be made by reading it.
+pub(crate) fn secret(text: &str) -> chassis::settings::Secret {
+    let environment: Environment = [("ETCD_PASSWORD", text)].into_iter().collect();
+    let settings: persistence_server::Settings = environment.read().expect("good settings");
+    settings.etcd_password.expect("it was set")
+}
