@@ -1,6 +1,6 @@
 //! The microservice chassis: what every service here shares, with no domain word in it.
 //!
-//! A service is a settings struct, a few routes and the dependencies it needs; [`run`] does the
+//! A service is a settings struct, a few routes and the dependencies it needs; [`run()`] does the
 //! rest: command line, settings, logs, two listeners, readiness, metrics, drain and stop.
 
 // The code that `settings!` writes names this crate, here too.

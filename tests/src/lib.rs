@@ -16,6 +16,7 @@ mod procfs;
 pub mod proxy;
 pub mod service;
 pub mod skip;
+pub mod soak;
 pub mod store;
 pub mod tls;
 pub mod wait;

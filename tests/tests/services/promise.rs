@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use checker::load;
-use e2e::service::Service;
+use e2e::{
+    service::Service,
+    soak::{figure, scaled},
+};
 
 use crate::{
-    proof::{Longest, any_moment, figure, options, proven, scaled, under_load, until_it_serves},
+    proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
     started::{file, hash, memory, metric},
 };
 

@@ -1,7 +1,6 @@
 //! Load with a proof at its end.
 
 use std::{
-    io::Write as _,
     thread,
     time::{Duration, Instant},
 };
@@ -11,23 +10,6 @@ use checker::{
     load::{self, Control, Options, Outcome},
 };
 use e2e::{http, service::Service, wait};
-
-/// How much of a proof to run: all of it in a soak, else enough to see it work.
-pub(crate) fn scaled(full: u64, ci: u64) -> u64 {
-    if std::env::var("SOAK").is_ok_and(|soak| soak == "full") {
-        full
-    } else {
-        ci
-    }
-}
-
-/// Prints a figure, past the test runner's capture, in a soak only.
-pub(crate) fn figure(line: impl std::fmt::Display) {
-    if scaled(1, 0) == 1 {
-        // A figure that nobody reads is no failure.
-        let _ = writeln!(std::io::stderr(), "FIGURE: {line}");
-    }
-}
 
 /// So many requests from 64 connections, spread over these services.
 #[track_caller]

@@ -241,13 +241,9 @@ fn one_life(seed: u64) -> u32 {
     opened
 }
 
-/// How many lives to try: many in a soak, else enough to see it work.
+/// How many lives to try.
 fn seeds() -> u64 {
-    if std::env::var("SOAK").is_ok_and(|soak| soak == "full") {
-        100_000
-    } else {
-        1_000
-    }
+    e2e::soak::scaled(100_000, 1_000)
 }
 
 #[test]

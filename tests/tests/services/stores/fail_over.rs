@@ -4,6 +4,7 @@ use e2e::{
     proxy::Proxy,
     service::Service,
     skip,
+    soak::{figure, scaled},
     store::{
         etcd::{self, Etcd},
         redis::{self, Redis},
@@ -11,7 +12,7 @@ use e2e::{
 };
 
 use crate::{
-    proof::{Longest, any_moment, figure, options, proven, scaled, under_load, until_it_serves},
+    proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
     started::ready,
 };
 

@@ -9,12 +9,13 @@ use e2e::{
     http,
     proxy::{Fault, Proxy},
     service::Service,
+    soak::figure,
     wait,
 };
 
 use super::backend::{Backend, Kind};
 use crate::{
-    proof::{figure, options, proven, under_load},
+    proof::{options, proven, under_load},
     started::{in_front_of, memory, ready},
 };
 
@@ -70,14 +71,23 @@ fn every_fault_between_the_services_ends_in_an_answer() {
 fn every_fault_ends_in_an_answer(place: &str, proxy: &Proxy, service: &Service) {
     let addr = service.addr();
     let outcome = under_load(options([service], 0), || {
+        let before = proxy.requests();
+        std::thread::sleep(Duration::from_secs(2));
+        let healthy = (proxy.requests() - before) as f64 / 2.0;
         for fault in FAULTS {
             ask(addr, 200);
             proxy.set(fault);
             let begin = Instant::now();
+            let before = proxy.requests();
             // Long enough for requests to run into their deadline.
             while begin.elapsed() < DEADLINE + Duration::from_secs(1) {
                 answered_in_time(addr, fault);
             }
+            let calls = (proxy.requests() - before) as f64 / begin.elapsed().as_secs_f64();
+            assert!(
+                calls <= 1.1 * healthy,
+                "{fault:?}: {calls}/s calls instead of {healthy}/s"
+            );
             proxy.set(Fault::Pass);
             let healed = Instant::now();
             wait::until("an answer after the fault", Duration::from_secs(15), || {
@@ -86,7 +96,8 @@ fn every_fault_ends_in_an_answer(place: &str, proxy: &Proxy, service: &Service) 
                     .filter(|answer| answer.status == 200)
             });
             figure(format_args!(
-                "{place}: {fault:?}: served {:.2?} after it healed",
+                "{place}: {fault:?}: {calls:.0} calls/s ({healthy:.0} without), served {:.2?} after \
+                 it healed",
                 healed.elapsed()
             ));
         }

@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{http, service::Service, wait};
+use e2e::{
+    http,
+    service::Service,
+    soak::{figure, scaled},
+    wait,
+};
 
 use super::backend::{Backend, Kind};
 use crate::{
-    proof::{Longest, any_moment, figure, options, proven, scaled, under_load, until_it_serves},
+    proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
     started::{is_ready, not_ready_because, ready},
 };
 

@@ -1,11 +1,14 @@
 //! Three replicas of `persistence_server` that share a store.
 
 use checker::load;
-use e2e::service::Service;
+use e2e::{
+    service::Service,
+    soak::{figure, scaled},
+};
 
 use super::backend::{Backend, Kind};
 use crate::{
-    proof::{Longest, any_moment, figure, options, proven, scaled, under_load, until_it_serves},
+    proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
     started::{hash, ready},
 };
 
