@@ -20,6 +20,7 @@ pub mod problem;
 mod program;
 mod run;
 mod service;
+mod serving;
 pub mod settings;
 
 pub use prometheus_client;

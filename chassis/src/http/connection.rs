@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::ResponseError as _;
+use actix_web::http::header::{HeaderValue, HttpDate};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -106,9 +106,7 @@ impl Connection {
         let status = problem.status();
         self.worker.refused(status.as_u16());
 
-        let text = |value: &actix_web::http::header::HeaderValue| {
-            value.to_str().unwrap_or_default().to_owned()
-        };
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\
              content-type: {}\r\ncache-control: no-store\r\nserver: {}\r\nx-served-by: {}\r\n\
@@ -117,9 +115,8 @@ impl Connection {
             crate::problem::CONTENT_TYPE,
             text(&self.worker.shared.server),
             text(&self.worker.shared.served_by),
-            actix_web::http::header::HttpDate::from(SystemTime::now()),
+            HttpDate::from(SystemTime::now()),
         );
-        debug_assert_eq!(problem.error_response().status(), status);
         self.replacement.extend_from_slice(before);
         self.replacement.extend_from_slice(head.as_bytes());
         self.replacement.extend_from_slice(body.as_bytes());

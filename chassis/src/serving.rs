@@ -1,0 +1,200 @@
+//! A service while it serves: its two listeners and what stands behind them.
+
+use std::{io, net::TcpListener, sync::Arc};
+
+use actix_server::{Server, ServerHandle};
+use actix_web::http::header::HeaderValue;
+use prometheus_client::{metrics::info::Info, registry::Registry};
+use tokio::task::{JoinHandle, spawn_local};
+use tracing::info;
+
+use crate::{
+    access_log::AccessLog,
+    admin::{self, ProcessCollector},
+    health::Health,
+    http::{Listener, Shared, serve},
+    life::Error,
+    listener::bind,
+    logs,
+    metrics::{Counter, RequestMetrics},
+    program::Program,
+    service::Service,
+    settings::{Common, Switch},
+};
+
+/// The ports, bound before anything else is done: a port in use must stop the start.
+pub(crate) struct Sockets {
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+impl Sockets {
+    pub(crate) fn bind(common: &Common) -> Result<Self, Error> {
+        Ok(Self {
+            public: bind(&common.host, common.port, "PORT")?,
+            admin: bind(&common.host, common.admin_port, "ADMIN_PORT")?,
+        })
+    }
+}
+
+/// A service that serves.
+pub(crate) struct Serving {
+    public: Running,
+    admin: Running,
+    watches: Vec<JoinHandle<()>>,
+    health: Health,
+    access_log: Option<AccessLog>,
+}
+
+impl Serving {
+    /// Starts both listeners and the checks of the dependencies.
+    pub(crate) fn start(
+        program: Program,
+        common: &Common,
+        sockets: Sockets,
+        service: Service,
+    ) -> Result<Self, Error> {
+        let Service {
+            routes,
+            paths,
+            checks,
+            registry,
+        } = service;
+        let health = Health::default();
+        for (name, _) in &checks {
+            health.expect(name);
+        }
+        let instance = instance();
+        let access_log = match common.access_log {
+            Switch::On => {
+                let format = logs::format(common, &io::stdout());
+                let instance = instance.as_str().into();
+                Some(AccessLog::start(format, program.name, instance)?)
+            }
+            Switch::Off => None,
+        };
+        let metrics = RequestMetrics::default();
+        let registry = with_own_metrics(registry, program, &metrics, access_log.as_ref());
+
+        let shared = Shared {
+            server: header(&format!("{}/{}", program.name, program.version)),
+            served_by: header(&instance),
+            health: health.clone(),
+            metrics: None,
+            access_log: None,
+            request_timeout: common.request_timeout(),
+            routes: paths.into(),
+        };
+        let addresses = [
+            ("admin", sockets.admin.local_addr()?),
+            ("public", sockets.public.local_addr()?),
+        ];
+        let asked = health.clone();
+        let admin = Running::start(Listener {
+            name: "admin",
+            socket: sockets.admin,
+            workers: 1,
+            shutdown_timeout: 1,
+            routes: Arc::new(move |config| admin::routes(config, &asked, &registry)),
+            shared: shared.clone(),
+        })?;
+        let public = Running::start(Listener {
+            name: "public",
+            socket: sockets.public,
+            workers: common.worker_threads(),
+            shutdown_timeout: common.shutdown_timeout_seconds.into(),
+            routes,
+            shared: Shared {
+                metrics: Some(metrics),
+                access_log: access_log.as_ref().map(AccessLog::template),
+                ..shared
+            },
+        })?;
+        health.started();
+        for (listener, address) in addresses {
+            info!(service = program.name, listener, %address, "listening");
+        }
+        let watch = |(name, check)| spawn_local(health.clone().watch(name, check));
+        Ok(Self {
+            public,
+            admin,
+            watches: checks.into_iter().map(watch).collect(),
+            health,
+            access_log,
+        })
+    }
+
+    /// From now on it is not ready, and asks its clients to close their connections.
+    pub(crate) fn drain(&self) {
+        self.health.drain();
+    }
+
+    /// Stops accepting and finishes what is in flight. The admin port closes last, so that
+    /// probes are answered until then.
+    pub(crate) async fn stop(self) -> Result<(), Error> {
+        self.public.stop().await?;
+        for watch in self.watches {
+            watch.abort();
+        }
+        self.admin.stop().await?;
+        if let Some(log) = self.access_log {
+            log.finish();
+        }
+        Ok(())
+    }
+}
+
+/// A listener that runs.
+struct Running {
+    server: JoinHandle<<Server as Future>::Output>,
+    handle: ServerHandle,
+}
+
+impl Running {
+    fn start(listener: Listener) -> io::Result<Self> {
+        let (server, handle) = serve(listener)?;
+        Ok(Self {
+            server: spawn_local(server),
+            handle,
+        })
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        self.handle.stop(true).await;
+        Ok(self.server.await??)
+    }
+}
+
+/// Adds what the chassis counts to the metrics of the service.
+fn with_own_metrics(
+    mut registry: Registry,
+    program: Program,
+    requests: &RequestMetrics,
+    access_log: Option<&AccessLog>,
+) -> Arc<Registry> {
+    registry.register_collector(Box::new(requests.clone()));
+    registry.register_collector(Box::new(ProcessCollector::new()));
+    let build = Info::new(vec![("name", program.name), ("version", program.version)]);
+    registry.register("build", "What is running", build);
+    if let Some(log) = access_log {
+        registry.register(
+            "access_log_dropped_lines",
+            "Lines dropped because standard output was not read",
+            Counter::new(log.dropped()),
+        );
+    }
+    Arc::new(registry)
+}
+
+/// The name of this instance: the host's, which in Kubernetes is the pod's.
+fn instance() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn header(text: &str) -> HeaderValue {
+    // A host name is plain ASCII; anything else would not be worth failing for.
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
