@@ -18,8 +18,9 @@ use tracing::{info, warn};
 /// How often a dependency is asked.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to answer: less than a period, so that a dependency that hangs is down
+/// within three of them.
+const PATIENCE: Duration = Duration::from_millis(950);
 
 /// How many checks in a row must fail before a dependency that worked counts as down.
 const FAILURES_UNTIL_DOWN: u32 = 2;
@@ -164,7 +165,7 @@ impl Dependency {
 async fn bounded(check: impl Future<Output = Result<String, String>>) -> Result<String, String> {
     timeout(PATIENCE, check)
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+        .unwrap_or_else(|_| Err(format!("no answer within {} ms", PATIENCE.as_millis())))
 }
 
 #[cfg(test)]
@@ -230,6 +231,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_that_hangs_is_a_failure() {
         let answer = bounded(std::future::pending()).await;
-        assert_eq!(answer, Err("no answer within 2 s".to_owned()));
+        assert_eq!(answer, Err("no answer within 950 ms".to_owned()));
     }
 }

@@ -56,7 +56,7 @@ impl Service {
 
     /// Adds a dependency: the service is ready only while `check` succeeds.
     ///
-    /// It is called every second and has two seconds to answer: with a note for people (or an
+    /// It is called every second and has 950 ms to answer: with a note for people (or an
     /// empty one), or with the reason why the dependency does not work.
     #[must_use]
     pub fn depends_on<F>(mut self, name: &'static str, check: impl Fn() -> F + 'static) -> Self
