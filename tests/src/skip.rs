@@ -58,7 +58,6 @@ pub fn unless(available: Result<(), Missing>) -> bool {
 }
 
 /// The reason to skip, if there is one.
-
 #[track_caller]
 fn decide(available: Result<(), Missing>, in_ci: bool) -> Option<Missing> {
     let missing = available.err()?;
