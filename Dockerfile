@@ -29,6 +29,19 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
     CARGO_TARGET_DIR="target/$CACHE" docker/compile "$TARGETARCH" /out
 
+# The crates of each program, as CycloneDX: docker build --target sbom --output target/sbom .
+FROM toolchain AS lists
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    cargo install auditable2cdx@0.1.0 --locked
+COPY --from=build /out /out
+RUN mkdir /sbom && \
+    for program in checker hash_server hello_server persistence_server; do \
+        auditable2cdx "/out/$program" >"/sbom/$program.cdx.json"; \
+    done
+
+FROM scratch AS sbom
+COPY --from=lists /sbom /
+
 # What the four images have in common.
 FROM scratch AS image
 ARG VERSION=0.1.0

@@ -1,6 +1,6 @@
 //! What is in an image, and what it says of itself.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{launch::Launch, soak};
 use serde_json::{Value, json};
@@ -123,20 +123,25 @@ fn files_have_the_time_of_the_commit() {
     if docker::skip() {
         return;
     }
-    let git = Launch::new("git").arg("-C").arg(repository());
-    let epoch = git
-        .args(["log", "-1", "--format=%ct"])
-        .run(Duration::from_secs(10));
-    let date = Launch::new("date").args(["--utc", "+%F %T"]);
-    let date = date
-        .arg(format!("--date=@{epoch}"))
-        .run(Duration::from_secs(10));
     for image in ALL {
         let list = files(&image, &["--list", "--verbose", "--full-time", "--utc"]);
         let program = list.lines().find(|line| line.ends_with(image.name));
         let program = program.expect("there is one");
+        let date = time_of_commit(&image);
         assert!(program.contains(&date), "{program}: expected {date}");
     }
+}
+
+/// When the commit was made from which an image says that it was built.
+fn time_of_commit(image: &Image) -> String {
+    let labels = &inspect(&image.tagged())["Config"]["Labels"];
+    let revision = labels["org.opencontainers.image.revision"].as_str();
+    let revision = revision.expect("a label").trim_end_matches("-modified");
+    let limit = Duration::from_secs(10);
+    let git = Launch::new("git").arg("-C").arg(repository());
+    let epoch = git.args(["log", "-1", "--format=%ct", revision]).run(limit);
+    let date = Launch::new("date").args(["--utc", "+%F %T"]);
+    date.arg(format!("--date=@{epoch}")).run(limit)
 }
 
 #[test]
@@ -208,18 +213,49 @@ fn the_crates_of_a_program_are_listed_in_it() {
     if docker::skip() {
         return;
     }
+    script("scripts/sbom").run(Duration::from_secs(600));
     for image in ALL {
-        let id = docker(&["create", &image.tagged()]);
-        let folder = tempfile::tempdir().expect("a folder");
-        let copy = folder.path().join("program");
-        let copy = copy.to_str().expect("text");
-        docker(&["cp", &format!("{id}:/{}", image.name), copy]);
-        docker(&["rm", &id]);
-        // The section that cargo auditable writes, compressed; scanners look for its name.
-        let sections = Launch::new("readelf").args(["--sections", "--wide", copy]);
-        let sections = sections.run(Duration::from_secs(60));
-        assert!(sections.contains(".dep-v0"), "{}", image.name);
+        let list = repository().join(format!("target/sbom/{}.cdx.json", image.name));
+        let list = std::fs::read_to_string(list).expect("the list was written");
+        let list: Value = serde_json::from_str(&list).expect("JSON");
+        assert_eq!(list["bomFormat"], "CycloneDX");
+        let components = list["components"].as_array().expect("components");
+        let listed = components.iter().map(|component| {
+            let field = |name: &str| component[name].as_str().expect("text").to_owned();
+            format!("{} v{}", field("name"), field("version"))
+        });
+        let listed: BTreeSet<String> = listed.collect();
+        // Cargo's own account of what is linked into it.
+        let tree = crates_of(image.name).run(Duration::from_secs(60));
+        for line in tree.lines() {
+            let mut words = line.split(' ');
+            let named: Vec<&str> = words.by_ref().take(2).collect();
+            let named = named.join(" ");
+            assert!(
+                listed.contains(&named) || named.starts_with(image.name),
+                "{named} is missing in the list of {}",
+                image.name
+            );
+        }
     }
+}
+
+/// Lists the crates that are linked into a program, one a line.
+fn crates_of(program: &str) -> Launch {
+    let tree = [
+        "tree",
+        "--locked",
+        "--offline",
+        "--prefix=none",
+        "--edges=normal,no-proc-macro",
+    ];
+    let manifest = repository().join("Cargo.toml");
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    Launch::new(env!("CARGO"))
+        .args(tree)
+        .args(["--package", program, "--manifest-path"])
+        .arg(manifest)
+        .env("HOME", home)
 }
 
 /// Compiles everything from nothing, which takes minutes: a part of `make soak`.

@@ -256,11 +256,6 @@ fn only_the_front_end_reaches_persistence_and_only_persistence_its_store() {
     };
     assert_eq!(asks("numbers", "http://persistence_server:8081"), Some(0));
     assert_eq!(asks("default", "http://persistence_server:8081"), Some(3));
-    assert_eq!(
-        asks("default", "http://hello_server:9080"),
-        Some(1),
-        "it answers, but no number"
-    );
     for (service, networks) in [
         ("hello_server", vec!["default"]),
         ("hash_server", vec!["numbers"]),
