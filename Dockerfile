@@ -22,12 +22,11 @@ COPY . .
 # The commit, and its time in seconds since 1970: with both the same, the layers are the same.
 ARG REVISION
 ARG SOURCE_DATE_EPOCH=0
-# The dependencies, and all that did not change since the last build, wait in the cache mounts;
-# another name begins with nothing.
+# The dependencies, and all that did not change since the last build, wait in the cache mounts.
 ARG CACHE=build
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
-    CARGO_TARGET_DIR="target/$CACHE" docker/compile "$TARGETARCH" /out
+    docker/compile "$TARGETARCH" /out
 
 # The crates of each program, as CycloneDX: docker build --target sbom --output target/sbom .
 FROM toolchain AS lists

@@ -11,7 +11,7 @@ use std::{
 use e2e::{
     http,
     launch::{Launch, Output},
-    process,
+    process::{self, Process},
     proof::{options_for, proven, under_load},
     soak::figure,
     wait,
@@ -96,7 +96,7 @@ impl Stack {
     /// The identifier of the one container of a service.
     #[track_caller]
     fn container(&self, service: &str) -> String {
-        self.run(&["ps", "--quiet", service])
+        self.run(&["ps", "--all", "--quiet", service])
     }
 }
 
@@ -299,4 +299,28 @@ fn the_checker_of_the_file_proves_the_front_end() {
         url,
     ]);
     assert!(said.contains("\"verdict\":\"proven\""), "{said}");
+}
+
+#[test]
+fn make_up_builds_and_starts_all_and_stops_it_on_ctrl_c() {
+    if docker::skip() {
+        return;
+    }
+    let stack = Stack::new("");
+    let up = script("scripts/up").env("COMPOSE_PROJECT_NAME", &stack.project);
+    let up = Process::start(&up);
+    for port in [8080, 8081, 8082] {
+        wait::until("an answer", LIMIT, || {
+            assert!(up.alive(), "it ended");
+            let answer = http::get(local(port), "/").ok()?;
+            (answer.status == 200).then_some(())
+        });
+    }
+    up.signal(Signal::INT);
+    assert!(up.wait(LIMIT).success());
+    for service in ["hello_server", "hash_server", "persistence_server"] {
+        let state = &inspect(&stack.container(service))["State"];
+        assert_eq!(state["Running"], false, "{service}");
+        assert_eq!(state["ExitCode"], 0, "{service}");
+    }
 }
