@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::conventions::selects;
 use crate::pod::{Pod, each};
-use crate::rendered::{available, everything, of_kind};
+use crate::rendered::{Objects, available, everything, of_kind};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -21,7 +21,7 @@ fn binary(pod: Pod<'_>) -> Option<String> {
 }
 
 /// The settings that a program knows, each with its default.
-fn known_settings(binary: &str) -> BTreeMap<String, String> {
+pub(crate) fn known_settings(binary: &str) -> BTreeMap<String, String> {
     static KNOWN: Mutex<BTreeMap<String, BTreeMap<String, String>>> = Mutex::new(BTreeMap::new());
     let mut cache = KNOWN.lock().unwrap();
     let known = cache.entry(binary.to_owned());
@@ -53,14 +53,8 @@ fn every_setting_is_known_to_the_program_and_its_value_is_accepted() {
         let Some(binary) = binary(pod) else {
             return;
         };
-        let known = known_settings(&binary);
+        known(name, pod, objects);
         let environment = pod.environment(objects);
-        for (variable, _) in &environment {
-            assert!(
-                known.contains_key(variable),
-                "{name}: {binary} knows no {variable}"
-            );
-        }
         // Each different environment is tried once.
         if !started.contains(&environment) {
             accepts(&binary, &environment);
@@ -68,6 +62,20 @@ fn every_setting_is_known_to_the_program_and_its_value_is_accepted() {
         }
     });
     assert!(started.len() >= 7, "{}", started.len());
+}
+
+/// The program knows all settings of its pod.
+#[track_caller]
+pub(crate) fn known(what: &str, pod: Pod<'_>, objects: &Objects) {
+    if let Some(binary) = binary(pod) {
+        let known = known_settings(&binary);
+        for (variable, _) in pod.environment(objects) {
+            assert!(
+                known.contains_key(&variable),
+                "{what}: {binary} knows no {variable}"
+            );
+        }
+    }
 }
 
 /// Starts the program with these settings, and what a pod gives it besides.
@@ -244,8 +252,8 @@ fn probes_are_distinct_and_ask_what_the_program_answers_on_its_admin_port() {
 }
 
 /// A setting of a pod, or its default in the program.
-fn seconds(pod: Pod<'_>, objects: &[Value], setting: &str) -> u64 {
-    let environment = pod.environment(&objects.to_vec());
+fn seconds(pod: Pod<'_>, objects: &Objects, setting: &str) -> u64 {
+    let environment = pod.environment(objects);
     let set = environment.into_iter().find(|(name, _)| name == setting);
     let default = || known_settings(&binary(pod).unwrap())[setting].clone();
     set.map_or_else(default, |(_, value)| value)
@@ -259,31 +267,38 @@ fn a_pod_has_the_time_to_answer_every_request_before_it_is_killed() {
         return;
     }
     each(|name, pod, objects| {
-        if binary(pod).is_none() {
-            return;
+        timely(name, pod, objects);
+        if binary(pod).is_some() {
+            // Endpoints are taken out meanwhile, unless there is nobody to take over.
+            let alone = pod.label("store") == "file";
+            let drain = seconds(pod, objects, "DRAIN_SECONDS");
+            assert_eq!(drain, if alone { 0 } else { 10 }, "{name}");
         }
-        let container = pod.containers()[0];
-        let pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-            .as_u64()
-            .unwrap_or(0);
-        let drain = seconds(pod, objects, "DRAIN_SECONDS");
-        let shutdown = seconds(pod, objects, "SHUTDOWN_TIMEOUT_SECONDS");
-        let request = seconds(pod, objects, "REQUEST_TIMEOUT_MS") / 1000;
-        let grace = pod.spec()["terminationGracePeriodSeconds"]
-            .as_u64()
-            .unwrap();
-        assert!(
-            grace >= pre_stop + drain + shutdown + 5,
-            "{name}: {grace} s"
-        );
-        assert!(
-            shutdown >= request,
-            "{name}: {shutdown} s for requests of {request} s"
-        );
-        // Endpoints are taken out meanwhile, unless there is nobody to take over.
-        let alone = pod.label("store") == "file";
-        assert_eq!(pre_stop + drain, if alone { 0 } else { 10 }, "{name}");
     });
+}
+
+/// A pod is not killed while it drains or finishes, and finishes what it has accepted.
+#[track_caller]
+pub(crate) fn timely(what: &str, pod: Pod<'_>, objects: &Objects) {
+    if binary(pod).is_none() {
+        return;
+    }
+    let hook = &pod.containers()[0]["lifecycle"]["preStop"];
+    let pre_stop = hook["sleep"]["seconds"].as_u64().unwrap_or(0);
+    let drain = seconds(pod, objects, "DRAIN_SECONDS");
+    let shutdown = seconds(pod, objects, "SHUTDOWN_TIMEOUT_SECONDS");
+    let request = seconds(pod, objects, "REQUEST_TIMEOUT_MS") / 1000;
+    let grace = pod.spec()["terminationGracePeriodSeconds"]
+        .as_u64()
+        .unwrap();
+    assert!(
+        grace >= pre_stop + drain + shutdown + 5,
+        "{what}: {grace} s"
+    );
+    assert!(
+        shutdown >= request,
+        "{what}: {shutdown} s for requests of {request} s"
+    );
 }
 
 #[test]

@@ -70,11 +70,17 @@ fn every_object_has_the_recommended_labels() {
             }
         }
         for pod in Pod::all(objects) {
-            for label in ["name", "component", "version", "part-of"] {
-                let value = pod.label(&format!("app.kubernetes.io/{label}"));
-                assert_ne!(value, "", "{name}: {} {label}", full_name(pod.owner));
-            }
+            labelled(&format!("{name}: {}", full_name(pod.owner)), pod);
         }
+    }
+}
+
+/// A pod has the recommended labels.
+#[track_caller]
+pub(crate) fn labelled(what: &str, pod: Pod<'_>) {
+    for label in ["name", "component", "version", "part-of"] {
+        let value = pod.label(&format!("app.kubernetes.io/{label}"));
+        assert_ne!(value, "", "{what} {label}");
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod agreement;
 mod conventions;
+mod helm;
 mod pod;
 mod rendered;
 mod security;
+mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -18,8 +18,11 @@ const STORES: [(&str, &[&str]); 6] = [
     ("postgres", &["postgres"]),
     ("etcd", &["etcd"]),
     ("etcd-single", &["etcd", "etcd-single"]),
-    ("external-store", &["external-store"]),
+    // Its overlay says which store that is.
+    (EXTERNAL, &[]),
 ];
+
+const EXTERNAL: &str = "external-store";
 
 /// What can be added to each of them, in any number.
 const ADDITIONS: [&str; 8] = [
@@ -89,7 +92,7 @@ pub(crate) fn everything() -> &'static BTreeMap<String, Objects> {
         for (store, components) in STORES {
             for additions in selections(store) {
                 let name = [&[store], &additions[..]].concat().join(" + ");
-                texts.insert(name, combination(&[components, &additions].concat()));
+                texts.insert(name, combination(store, &[components, &additions].concat()));
             }
         }
         let folder = root().join("target/kubernetes");
@@ -123,11 +126,15 @@ fn selections(store: &str) -> Vec<Vec<&'static str>> {
 }
 
 /// The base with these components, as a user would put it together, in another namespace.
-fn combination(components: &[&str]) -> String {
+fn combination(store: &str, components: &[&str]) -> String {
     let parent = root().join("target/tmp");
     fs::create_dir_all(&parent).unwrap();
     let folder = tempfile::tempdir_in(parent).unwrap();
-    let mut text = "namespace: mine\nresources: [../../../k8s/base]\ncomponents:\n".to_owned();
+    let base = match store {
+        EXTERNAL => "overlays/external-store",
+        _ => "base",
+    };
+    let mut text = format!("namespace: mine\nresources: [../../../k8s/{base}]\ncomponents:\n");
     for component in components.iter().chain(&["metadata"]) {
         text.push_str(&format!("  - ../../../k8s/components/{component}\n"));
     }
@@ -164,7 +171,7 @@ fn every_component_is_part_of_a_combination() {
     for folder in folders {
         let component = folder.unwrap().file_name().into_string().unwrap();
         let in_stores = STORES.iter().any(|(_, parts)| parts.contains(&&*component));
-        let elsewhere = ["shared-store", "metadata", "registry"].contains(&&*component);
+        let elsewhere = ["shared-store", EXTERNAL, "metadata", "registry"].contains(&&*component);
         assert!(
             in_stores || elsewhere || ADDITIONS.contains(&&*component),
             "{component}"

@@ -36,7 +36,7 @@ const SYSCTLS: [&str; 10] = [
 ];
 
 /// What the admission of "restricted" would refuse.
-fn refusals(pod: Pod<'_>) -> Vec<String> {
+pub(crate) fn refusals(pod: Pod<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let spec = pod.spec();
     let of_pod = &spec["securityContext"];
@@ -148,19 +148,23 @@ fn every_pod_is_hardened_beyond_that() {
     if skip::unless(available()) {
         return;
     }
-    each(|name, pod, _| {
-        let spec = pod.spec();
-        assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
-        assert_eq!(spec["enableServiceLinks"], false, "{name}");
-        for field in ["runAsUser", "runAsGroup"] {
-            let id = spec["securityContext"][field].as_u64();
-            assert!(id.is_some_and(|id| id > 0), "{name}: {field} is {id:?}");
-        }
-        for container in pod.containers() {
-            let root = &container["securityContext"]["readOnlyRootFilesystem"];
-            assert_eq!(root, true, "{name}");
-        }
-    });
+    each(|name, pod, _| hardened(name, pod));
+}
+
+/// What we ask beyond "restricted".
+#[track_caller]
+pub(crate) fn hardened(name: &str, pod: Pod<'_>) {
+    let spec = pod.spec();
+    assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
+    assert_eq!(spec["enableServiceLinks"], false, "{name}");
+    for field in ["runAsUser", "runAsGroup"] {
+        let id = spec["securityContext"][field].as_u64();
+        assert!(id.is_some_and(|id| id > 0), "{name}: {field} is {id:?}");
+    }
+    for container in pod.containers() {
+        let root = &container["securityContext"]["readOnlyRootFilesystem"];
+        assert_eq!(root, true, "{name}");
+    }
 }
 
 /// A pod that keeps all rules, for the tests that break one.
