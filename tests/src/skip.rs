@@ -9,8 +9,8 @@ use std::io::Write as _;
 pub struct Missing {
     /// The program that was looked for.
     pub program: String,
-    /// The Debian package that brings it.
-    pub package: &'static str,
+    /// How to get it.
+    pub remedy: String,
 }
 
 impl Missing {
@@ -18,18 +18,23 @@ impl Missing {
     pub fn new(program: &str, package: &'static str) -> Self {
         Self {
             program: program.to_owned(),
-            package,
+            remedy: format!("Debian package {package}; tests/install-packages.sh gets it"),
+        }
+    }
+
+    /// This program, which is no Debian package.
+    pub fn elsewhere(program: &str, remedy: &str) -> Self {
+        Self {
+            program: program.to_owned(),
+            remedy: remedy.to_owned(),
         }
     }
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { program, package } = self;
-        write!(
-            f,
-            "{program} is not installed (Debian package {package}; tests/install-packages.sh gets it)"
-        )
+        let Self { program, remedy } = self;
+        write!(f, "{program} is not installed ({remedy})")
     }
 }
 
