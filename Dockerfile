@@ -22,6 +22,8 @@ COPY . .
 # The commit, and its time in seconds since 1970: with both the same, the layers are the same.
 ARG REVISION
 ARG SOURCE_DATE_EPOCH=0
+# How cargo compiles: release is small and fast, dev is there sooner.
+ARG PROFILE=release
 # The dependencies, and all that did not change since the last build, wait in the cache mounts.
 ARG CACHE=build
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
