@@ -3,8 +3,9 @@
 
 ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 
-# The compiler runs on the machine that builds, whatever the image is for: no emulation.
-FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS toolchain
+# The compiler runs on the machine that builds, whatever the image is for: no emulation. (A builder
+# without BuildKit does not know that platform, and should get as far as saying what it misses.)
+FROM --platform=${BUILDPLATFORM:-linux} ${RUST_IMAGE} AS toolchain
 # The image's own toolchain, without the components for development that rust-toolchain.toml names.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 SHELL ["/bin/sh", "-euc"]
