@@ -44,9 +44,21 @@ fn available() -> Result<(), Missing> {
     if find("docker").is_none() || !answers().success() {
         return Err(Missing::new("a Docker engine", "docker.io"));
     }
-    let compose = find("docker-compose");
+    let compose = compose();
     compose.ok_or_else(|| Missing::new("docker-compose", "docker-compose"))?;
     Ok(())
+}
+
+/// The command line of Compose: version 1 where it is installed, else version 2.
+pub(crate) fn compose() -> Option<Vec<&'static str>> {
+    let v2 = ["docker", "compose"];
+    match find("docker-compose") {
+        Some(_) => Some(vec!["docker-compose"]),
+        None => try_docker(&[v2[1], "version"])
+            .status
+            .success()
+            .then_some(v2.into()),
+    }
 }
 
 /// The top of the repository.

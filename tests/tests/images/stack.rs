@@ -38,7 +38,8 @@ impl Stack {
         let ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let project = format!("stack{}{profile}", std::process::id());
         let compose = script("scripts/buildkit")
-            .args(["docker-compose", "--project-name", &project])
+            .args(docker::compose().expect("it was looked for"))
+            .args(["--project-name", &project])
             .arg("--project-directory")
             .arg(repository())
             .arg("--file")
