@@ -6,6 +6,7 @@ mod conventions;
 mod helm;
 mod pod;
 mod rendered;
+mod scripts;
 mod security;
 mod tools;
 
