@@ -30,7 +30,7 @@ deny:
 	cargo deny --offline --log-level error check bans licenses sources
 
 scripts:
-	shellcheck scripts/* tests/*.sh .ci/run
+	shellcheck scripts/* tests/*.sh tests/kubernetes/install-tools .ci/run
 
 soak: ## Run the long proofs at their full size (about an hour)
 	@SOAK=full scripts/test

@@ -16,6 +16,7 @@ needs=(
     "setpriv util-linux -"
     "curl curl -"
     "shellcheck shellcheck -"
+    "/usr/lib/python3*/ensurepip python3-venv -"
 )
 
 installed() {

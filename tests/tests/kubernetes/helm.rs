@@ -45,6 +45,11 @@ fn others() -> Vec<(&'static str, Value)> {
             json!({ "images": { "registry": "localhost:5000", "tag": "0.2.0", "pullSecrets": ["login"] } }),
         ),
         (
+            "an image of its own",
+            json!({ "hashServer": { "image": "localhost:5000/me/hash:1" },
+                "checker": { "image": "checker:2" } }),
+        ),
+        (
             "labels and annotations",
             json!({ "commonLabels": { "team": "a" }, "podAnnotations": { "note": "b" } }),
         ),
@@ -218,6 +223,14 @@ fn values_reach_the_objects() {
             vec![
                 "\"localhost:5000/hash_server:0.2.0\"",
                 "\"imagePullSecrets\":[{\"name\":\"login\"}]",
+            ],
+        ),
+        (
+            "an image of its own",
+            vec![
+                "\"localhost:5000/me/hash:1\"",
+                "\"checker:2\"",
+                "\"hello_server:0.1.0\"",
             ],
         ),
         (
