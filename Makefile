@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy doc deny scripts soak clean
+.PHONY: help run test check fmt clippy doc deny scripts lint images up sbom soak clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ run: ## Build and start the three services; Ctrl-C stops them
 test: ## Run every test, and install what they need where that is possible
 	@scripts/test
 
-check: fmt clippy doc deny scripts ## Check format, lints, documentation and dependencies
+check: fmt clippy doc deny scripts lint ## Check format, lints, documentation and dependencies
 
 fmt:
 	cargo fmt --all --check
@@ -24,13 +24,29 @@ clippy:
 doc:
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
 
-# The parts that need no network; advisories change without a commit, so they are not a test.
+# Not the advisories: they change without a commit, so they are not a test. Compiling cargo-deny
+# with optimisation would take longer than it ever saves here.
 deny:
-	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --no-default-features
+	@cargo deny --version >/dev/null 2>&1 || \
+		cargo install cargo-deny --locked --no-default-features --debug
+	@cargo fetch --locked --quiet
 	cargo deny --offline --log-level error check bans licenses sources
 
 scripts:
-	shellcheck scripts/* tests/*.sh tests/kubernetes/install-tools .ci/run
+	shellcheck $(filter-out %.txt,$(wildcard scripts/*)) docker/compile docker/toolchain \
+		tests/*.sh tests/kubernetes/install-tools tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
+
+lint:
+	@scripts/lint
+
+images: ## Build the images (docs/images.md)
+	@scripts/images
+
+up: ## Build the images and start them under docker-compose; Ctrl-C stops them
+	@scripts/up
+
+sbom: ## List the crates in each image, as CycloneDX, in target/sbom/
+	@scripts/sbom
 
 soak: ## Run the long proofs at their full size (about an hour)
 	@SOAK=full scripts/test

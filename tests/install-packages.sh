@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, curl and shellcheck.
+# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, curl, shellcheck, and
+# what the stand-ins for images are made with. Docker is left to whoever owns the machine.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -16,6 +17,7 @@ needs=(
     "setpriv util-linux -"
     "curl curl -"
     "shellcheck shellcheck -"
+    "debootstrap debootstrap -"
     "/usr/lib/python3*/ensurepip python3-venv -"
 )
 

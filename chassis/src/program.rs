@@ -11,6 +11,8 @@ pub struct Program {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+    /// The commit it was built from, where whoever built it said so.
+    pub revision: Option<&'static str>,
     /// What it does, in a few words.
     pub about: &'static str,
     /// The port it serves on by default.
@@ -55,7 +57,12 @@ impl Program {
 
     /// The text of `--version`.
     pub(crate) fn version_line(&self) -> String {
-        format!("{} {}\n", self.name, self.version)
+        let Self { name, version, .. } = self;
+        match self.revision {
+            // A build argument that is not given is an empty variable.
+            None | Some("") => format!("{name} {version}\n"),
+            Some(revision) => format!("{name} {version} (revision {revision})\n"),
+        }
     }
 
     /// The text of `--help`: every variable with its default.
@@ -93,6 +100,15 @@ fn describe(text: &mut String, variable: &Variable, default: &str) {
 mod tests {
     use super::*;
 
+    const GREETER: Program = Program {
+        name: "greeter",
+        version: "1.2.3",
+        revision: None,
+        about: "Greets",
+        port: 8080,
+        admin_port: 9080,
+    };
+
     #[test]
     fn the_command_line_accepts_four_things_and_says_so() {
         let parse = |words: &[&str]| {
@@ -116,14 +132,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_variable_with_its_default() {
-        let program = Program {
-            name: "greeter",
-            version: "1.2.3",
-            about: "Greets",
-            port: 8080,
-            admin_port: 9080,
-        };
-        let help = program.help::<Common>();
+        let help = GREETER.help::<Common>();
         for variable in Common::VARIABLES {
             assert!(
                 help.contains(&format!("  {} (default: ", variable.name())),
@@ -133,6 +142,19 @@ mod tests {
         assert!(
             help.contains("PORT (default: 8080)") && help.contains("HOST (default: 127.0.0.1)")
         );
-        assert_eq!(program.version_line(), "greeter 1.2.3\n");
+    }
+
+    #[test]
+    fn the_version_names_the_revision_where_it_is_known() {
+        let version_line = |revision| {
+            Program {
+                revision,
+                ..GREETER
+            }
+            .version_line()
+        };
+        assert_eq!(version_line(None), "greeter 1.2.3\n");
+        assert_eq!(version_line(Some("")), "greeter 1.2.3\n");
+        assert_eq!(version_line(Some("abc")), "greeter 1.2.3 (revision abc)\n");
     }
 }

@@ -27,7 +27,7 @@ Ctrl-C stops the load and proves what there is; a second one leaves unanswered r
 /// Hashes are recomputed where the service sends them. A lost connection is an operation without
 /// a result: it is counted, left out of the proof, and the request is made again.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version = version(), max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     /// Where the requests go, such as <http://localhost:8081>. Several, by repetition or with
     /// commas, share the connections, and are proven together as one sequence
@@ -132,6 +132,15 @@ impl Args {
         } else {
             Gaps::Allowed
         }
+    }
+}
+
+/// The version, with the commit where whoever built it said so.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("REVISION") {
+        None | Some("") => version.to_owned(),
+        Some(revision) => format!("{version} (revision {revision})"),
     }
 }
 

@@ -23,6 +23,7 @@ use self::upstream::HttpSequence;
 pub const PROGRAM: Program = Program {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
+    revision: option_env!("REVISION"),
     about: "Answers each request with a fresh integer from persistence_server and its SHA-256.",
     port: 8082,
     admin_port: 9082,

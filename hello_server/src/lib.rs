@@ -10,6 +10,7 @@ use chassis::{
 pub const PROGRAM: Program = Program {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
+    revision: option_env!("REVISION"),
     about: "Says hello to every request.",
     port: 8080,
     admin_port: 9080,

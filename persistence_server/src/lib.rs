@@ -19,6 +19,7 @@ use self::store::OpenStore;
 pub const PROGRAM: Program = Program {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
+    revision: option_env!("REVISION"),
     about: "Hands out the next unique integer: never twice, and always in order.",
     port: 8081,
     admin_port: 9081,

@@ -13,6 +13,7 @@ pub mod lines;
 pub mod port;
 pub mod process;
 mod procfs;
+pub mod proof;
 pub mod proxy;
 pub mod service;
 pub mod skip;

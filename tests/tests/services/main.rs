@@ -6,7 +6,8 @@ mod interface;
 mod life;
 mod limits;
 mod promise;
-mod proof;
 mod settings;
 mod started;
 mod stores;
+
+use e2e::proof;

@@ -9,26 +9,43 @@ use checker::{
     Proof,
     load::{self, Control, Options, Outcome},
 };
-use e2e::{http, service::Service, wait};
+
+use crate::{http, service::Service, wait};
 
 /// So many requests from 64 connections, spread over these services.
+///
+/// # Panics
+///
+/// When there is none.
 #[track_caller]
-pub(crate) fn options<'a>(
-    targets: impl IntoIterator<Item = &'a Service>,
-    requests: u64,
-) -> Options {
-    let urls = targets
-        .into_iter()
-        .map(|service| service.public_url().parse().expect("a URL"));
-    let mut urls = urls.collect::<Vec<_>>().into_iter();
+pub fn options<'a>(targets: impl IntoIterator<Item = &'a Service>, requests: u64) -> Options {
+    options_for(
+        targets.into_iter().map(|service| service.public_url()),
+        requests,
+    )
+}
+
+/// So many requests from 64 connections, spread over these URLs.
+///
+/// # Panics
+///
+/// When there is none, or one that the checker does not accept.
+#[track_caller]
+pub fn options_for(urls: impl IntoIterator<Item = String>, requests: u64) -> Options {
+    let mut urls = urls.into_iter().map(|url| url.parse().expect("a URL"));
     let mut options = Options::new(urls.next().expect("a target"));
     options.targets.extend(urls);
     options.requests = Some(requests);
     options
 }
 
+/// The proof that an outcome keeps the promise.
+///
+/// # Panics
+///
+/// When it does not, naming the violation.
 #[track_caller]
-pub(crate) fn proven(outcome: &Outcome) -> Proof {
+pub fn proven(outcome: &Outcome) -> Proof {
     assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
     match checker::verify(&outcome.history.operations) {
         Ok(proof) => proof,
@@ -37,7 +54,11 @@ pub(crate) fn proven(outcome: &Outcome) -> Proof {
 }
 
 /// Keeps the targets of `load` under load for as long as `trouble` happens.
-pub(crate) fn under_load(load: Options, trouble: impl FnOnce()) -> Outcome {
+///
+/// # Panics
+///
+/// When `trouble` does.
+pub fn under_load(load: Options, trouble: impl FnOnce()) -> Outcome {
     let load = Options {
         requests: None,
         keep_trying: Duration::from_secs(60),
@@ -58,13 +79,17 @@ pub(crate) fn under_load(load: Options, trouble: impl FnOnce()) -> Outcome {
 }
 
 /// A moment that nobody can foresee.
-pub(crate) fn any_moment() {
+pub fn any_moment() {
     thread::sleep(Duration::from_millis(fastrand::u64(50..600)));
 }
 
 /// Waits until the service hands out a number, and tells how long that took.
+///
+/// # Panics
+///
+/// When it hands out none within half a minute.
 #[track_caller]
-pub(crate) fn until_it_serves(service: &Service) -> Duration {
+pub fn until_it_serves(service: &Service) -> Duration {
     let begin = Instant::now();
     let addr = service.addr();
     wait::until("a number", Duration::from_secs(30), || {
@@ -77,10 +102,11 @@ pub(crate) fn until_it_serves(service: &Service) -> Duration {
 
 /// The largest of some durations, for a figure.
 #[derive(Debug, Default)]
-pub(crate) struct Longest(Duration);
+pub struct Longest(Duration);
 
 impl Longest {
-    pub(crate) fn note(&mut self, duration: Duration) {
+    /// Takes one more into account.
+    pub fn note(&mut self, duration: Duration) {
         self.0 = self.0.max(duration);
     }
 }

@@ -1,0 +1,3 @@
+# Stands in for the official `rust` image.
+ARG ROOT
+FROM ${ROOT}

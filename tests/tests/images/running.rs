@@ -1,0 +1,192 @@
+//! A container of each image, with no more rights than it needs.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    http,
+    proof::{options_for, proven, under_load},
+    soak::figure,
+};
+
+use crate::{
+    contents::{HASH, HELLO, Image, PERSISTENCE, SERVICES},
+    docker::{self, Container, docker, inspect, try_docker},
+};
+
+const HARDENED: [&str; 6] = [
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--pids-limit=64",
+    "--memory=32m",
+    "--cpus=1",
+];
+
+/// Starts a service with its ports published and these further arguments of `docker run`.
+#[track_caller]
+fn start(image: &Image, args: &[&str]) -> Container {
+    let tagged = image.tagged();
+    let publish = ["--publish-all", tagged.as_str()];
+    Container::run(&[&HARDENED, args, &publish].concat())
+}
+
+/// A network, and with it the names of its containers.
+struct Network(String);
+
+impl Network {
+    fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        docker(&["network", "create", &name]);
+        Self(name)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Containers that a panic has left in it keep it; that is no reason for another panic.
+        let _ = try_docker(&["network", "rm", &self.0]);
+    }
+}
+
+#[test]
+fn a_service_serves_and_stops_as_the_first_process_of_its_container() {
+    if docker::skip() {
+        return;
+    }
+    for image in SERVICES {
+        let begin = Instant::now();
+        let service = start(&image, &["--tmpfs=/data:uid=65532,gid=65532"]);
+        let (port, admin_port) = image.ports.expect("a service has ports");
+        let (addr, admin) = (service.port(port), service.port(admin_port));
+        let alive = || http::get(admin, "/livez").ok();
+        let answer = e2e::wait::until("an answer", Duration::from_secs(30), alive);
+        figure(format_args!(
+            "{}: first answer {:.0} ms after docker run began",
+            image.name,
+            begin.elapsed().as_secs_f64() * 1000.0
+        ));
+        assert_eq!(answer.status, 200);
+        // Without its back end, the front end can at least say what is wrong.
+        let expected = if image.name == HASH.name { 404 } else { 200 };
+        let path = if expected == 404 { "/none" } else { "/" };
+        assert_eq!(http::get(addr, path).unwrap().status, expected);
+
+        let begin = Instant::now();
+        docker(&["stop", "--time=20", &service.id]);
+        assert!(begin.elapsed() < Duration::from_secs(18), "it was killed");
+        let state = &inspect(&service.id)["State"];
+        assert_eq!(state["ExitCode"], 0, "{}", service.logs());
+        assert_eq!(state["OOMKilled"], false);
+    }
+}
+
+#[test]
+fn the_health_check_follows_readiness() {
+    if docker::skip() {
+        return;
+    }
+    let network = Network::new("health");
+    let network = format!("--network={}", network.0);
+    let hash = start(&HASH, &[&network, "--env=PERSISTENCE_HOST=persistence"]);
+    let check = || try_docker(&["exec", &hash.id, "/hash_server", "healthcheck"]);
+    hash.becomes("unhealthy");
+    let output = check();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("persistence:8081"), "{output:?}");
+
+    let alias = "--network-alias=persistence";
+    let persistence = start(&PERSISTENCE, &[&network, alias, "--env=STORE=memory"]);
+    hash.becomes("healthy");
+    assert_eq!(check().status.code(), Some(0));
+    let answer = http::get(hash.port(8082), "/").unwrap();
+    assert_eq!(answer.json()["data"]["number"], 1);
+    drop(persistence);
+    hash.becomes("unhealthy");
+}
+
+#[test]
+fn a_new_container_goes_on_with_the_numbers_of_the_volume() {
+    if docker::skip() {
+        return;
+    }
+    let volume = format!("numbers-{}", std::process::id());
+    let mount = format!("--volume={volume}:/data");
+    let number = |service: &Container| {
+        let addr = service.port(8081);
+        http::get(addr, "/").unwrap().json()["data"]["number"].clone()
+    };
+    let first = start(&PERSISTENCE, &[&mount]);
+    first.becomes("healthy");
+    assert_eq!(number(&first), 1);
+
+    // A second one on the same volume is told so.
+    let second = start(&PERSISTENCE, &[&mount]);
+    assert_eq!(docker(&["wait", &second.id]), "1");
+    assert!(
+        second.logs().contains("another process"),
+        "{}",
+        second.logs()
+    );
+
+    drop(first);
+    let third = start(&PERSISTENCE, &[&mount]);
+    third.becomes("healthy");
+    assert_eq!(number(&third), 2);
+    drop((second, third));
+    docker(&["volume", "rm", &volume]);
+}
+
+/// Resident memory of the container's process.
+fn resident(service: &Container) -> f64 {
+    let pid = &inspect(&service.id)["State"]["Pid"];
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: f64 = kib.and_then(|kib| kib.parse().ok()).expect("a number");
+    kib * 1024.0 / 1e6
+}
+
+#[test]
+fn the_memory_limit_is_not_met_under_load() {
+    if docker::skip() {
+        return;
+    }
+    let network = Network::new("memory");
+    let network = format!("--network={}", network.0);
+    let alias = "--network-alias=persistence";
+    let persistence = start(&PERSISTENCE, &[&network, alias, "--env=STORE=memory"]);
+    let hash = start(&HASH, &[&network, "--env=PERSISTENCE_HOST=persistence"]);
+    let hello = start(&HELLO, &[]);
+    hash.becomes("healthy");
+    let all = [
+        (&hello, "hello"),
+        (&persistence, "persistence"),
+        (&hash, "hash"),
+    ];
+    let idle = all.map(|(service, _)| resident(service));
+
+    let url = format!("http://{}", hash.port(8082));
+    let mut load = options_for([url], 0);
+    load.connections = 256;
+    let mut loaded = [0.0_f64; 3];
+    let outcome = under_load(load, || {
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(300));
+            for (most, (service, _)) in loaded.iter_mut().zip(all) {
+                *most = most.max(resident(service));
+            }
+        }
+    });
+    proven(&outcome);
+    assert_eq!(outcome.failed(), 0, "{:?}", outcome.failures);
+    for ((service, name), (idle, loaded)) in all.iter().zip(idle.iter().zip(loaded)) {
+        figure(format_args!(
+            "{name}: {idle:.1} MB resident when idle, {loaded:.1} MB at 256 connections on hash"
+        ));
+        assert_eq!(inspect(&service.id)["State"]["OOMKilled"], false);
+        assert!(loaded < 32.0, "{name}: {loaded} MB");
+    }
+}

@@ -1,0 +1,326 @@
+//! docker-compose.yml as it stands, with each of its stores.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    http,
+    launch::{Launch, Output},
+    process::{self, Process},
+    proof::{options_for, proven, under_load},
+    soak::figure,
+    wait,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::docker::{self, docker, inspect, repository, script, try_docker};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The ports in the file are those that users type, so there can be one stack at a time.
+static PORTS: Mutex<()> = Mutex::new(());
+
+/// All services of the file, which are taken down, with their volumes, when this is dropped.
+struct Stack {
+    compose: Launch,
+    project: String,
+    _ports: MutexGuard<'static, ()>,
+}
+
+impl Stack {
+    /// A stack that is not up yet; `profile` is empty for the embedded store.
+    fn new(profile: &str) -> Self {
+        let ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let project = format!("stack{}{profile}", std::process::id());
+        let compose = script("scripts/buildkit")
+            .args(["docker-compose", "--project-name", &project])
+            .arg("--project-directory")
+            .arg(repository())
+            .arg("--file")
+            .arg(repository().join("docker-compose.yml"));
+        let compose = match profile {
+            "" => compose,
+            profile => compose.env("COMPOSE_PROFILES", profile),
+        };
+        Self {
+            compose,
+            project,
+            _ports: ports,
+        }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.compose = self.compose.clone().env(name, value);
+        self
+    }
+
+    fn try_run(&self, args: &[&str]) -> Output {
+        self.compose.clone().args(args).run_to_end(LIMIT)
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> String {
+        let output = self.try_run(args).success();
+        output.unwrap_or_else(|said| panic!("docker-compose {}:\n{said}", args.join(" ")))
+    }
+
+    /// Brings everything up and waits until all of it is healthy.
+    #[track_caller]
+    fn up(&self, args: &[&str]) {
+        self.run(&[&["up", "--detach", "--no-build"], args].concat());
+        self.is_healthy();
+    }
+
+    #[track_caller]
+    fn is_healthy(&self) {
+        let containers = self.run(&["ps", "--quiet"]);
+        let ill = |id: &&str| inspect(id)["State"]["Health"]["Status"] != "healthy";
+        let limit = Duration::from_secs(90);
+        let healthy = wait::within(limit, || {
+            (!containers.lines().any(|id| ill(&id))).then_some(())
+        });
+        if healthy.is_none() {
+            panic!(
+                "not all healthy:\n{}\n{}",
+                self.run(&["ps"]),
+                self.run(&["logs", "--tail=20"])
+            );
+        }
+    }
+
+    /// The identifier of the one container of a service.
+    #[track_caller]
+    fn container(&self, service: &str) -> String {
+        self.run(&["ps", "--all", "--quiet", service])
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let down = ["down", "--volumes", "--remove-orphans", "--timeout=5"];
+        // A panic here would hide the one that it may come from.
+        let _ = self.compose.clone().args(down).try_run_to_end(LIMIT);
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+#[track_caller]
+fn number(port: u16) -> u64 {
+    let answer = http::get(local(port), "/").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["data"]["number"].as_u64().expect("a number")
+}
+
+/// Restarts and kills every container under load, then takes all down and brings it up again.
+fn story(profile: &str) {
+    if docker::skip() {
+        return;
+    }
+    let stack = Stack::new(profile);
+    let begin = Instant::now();
+    stack.up(&[]);
+    figure(format_args!(
+        "compose with {profile:?}: all healthy {:.1} s after up began",
+        begin.elapsed().as_secs_f64()
+    ));
+    assert_eq!(
+        http::get(local(8080), "/").unwrap().text(),
+        "Hello, World!\n"
+    );
+    assert_eq!(number(8081), 1);
+    assert_eq!(number(8082), 2);
+
+    let mut services = vec!["hello_server", "hash_server", "persistence_server"];
+    services.extend((!profile.is_empty()).then_some(profile));
+    let urls = [8081, 8082].map(|port| format!("http://localhost:{port}"));
+    let outcome = under_load(options_for(urls, 0), || {
+        for service in &services {
+            stack.run(&["restart", "--timeout=20", service]);
+            stack.run(&["kill", "-s", "SIGKILL", service]);
+            stack.run(&["start", service]);
+            stack.is_healthy();
+        }
+        crash(&stack, "persistence_server");
+        stack.is_healthy();
+        thread::sleep(Duration::from_secs(1));
+    });
+    let proof = proven(&outcome);
+    assert!(proof.numbers > 1000, "{proof:?}");
+    figure(format_args!(
+        "compose with {profile:?}: {} numbers while every container was restarted and killed, \
+         0 violations, {} requests without an answer",
+        proof.numbers,
+        outcome.failed()
+    ));
+    for service in &services {
+        let state = &inspect(&stack.container(service))["State"];
+        assert_eq!(state["OOMKilled"], false, "{service}");
+    }
+
+    let last = number(8081);
+    stack.run(&["down"]);
+    stack.up(&[]);
+    let next = number(8081);
+    assert!(next > last, "{next} after {last}");
+
+    stack.run(&["down", "--volumes"]);
+    stack.up(&[]);
+    assert_eq!(number(8081), 1);
+}
+
+/// Kills the process itself, which Docker takes for a crash and starts it again.
+#[track_caller]
+fn crash(stack: &Stack, service: &str) {
+    let container = stack.container(service);
+    let pid = inspect(&container)["State"]["Pid"].as_i64();
+    let pid = pid
+        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        .expect("it runs");
+    kill_process(pid, Signal::KILL).expect("the tests run as root here");
+    wait::until("Docker to start it again", Duration::from_secs(60), || {
+        let state = inspect(&container);
+        let restarted = state["RestartCount"].as_u64() > Some(0);
+        (restarted && state["State"]["Running"] == true).then_some(())
+    });
+    assert!(!process::runs(u32::try_from(pid.as_raw_pid()).unwrap_or(0)));
+}
+
+#[test]
+fn the_embedded_store_keeps_the_promise() {
+    story("");
+}
+
+#[test]
+fn redis_keeps_the_promise() {
+    story("redis");
+}
+
+#[test]
+fn postgres_keeps_the_promise() {
+    story("postgres");
+}
+
+#[test]
+fn etcd_keeps_the_promise() {
+    story("etcd");
+}
+
+#[test]
+fn three_front_ends_have_three_ports_and_one_sequence() {
+    if docker::skip() {
+        return;
+    }
+    let ports = [18082, 18083, 18084];
+    let stack = Stack::new("").env("HASH_PORT", "18082-18084");
+    stack.up(&["--scale", "hash_server=3"]);
+    let served_by = |port| {
+        let answer = http::get(local(port), "/").expect("an answer");
+        answer.header("x-served-by").expect("who").to_owned()
+    };
+    let names: BTreeSet<String> = ports.into_iter().map(served_by).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    let urls = ports.map(|port| format!("http://localhost:{port}"));
+    let outcome = checker::load::run(&options_for(urls, 10_000)).expect("a load");
+    assert_eq!(outcome.failed(), 0, "{:?}", outcome.failures);
+    proven(&outcome);
+}
+
+#[test]
+fn only_the_front_end_reaches_persistence_and_only_persistence_its_store() {
+    if docker::skip() {
+        return;
+    }
+    let stack = Stack::new("redis");
+    stack.up(&[]);
+    // The checker exits with 0 when it was given numbers, and with 3 when nobody answered.
+    let asks = |network: &str, url: &str| {
+        let network = format!("--network={}_{network}", stack.project);
+        let tagged = format!("checker:{}", docker::VERSION);
+        let ask = [
+            "--requests=1",
+            "--connections=1",
+            "--keep-trying=1",
+            "--url",
+            url,
+        ];
+        let run = ["run", "--rm", &network, &tagged];
+        try_docker(&[run.as_slice(), &ask].concat()).status.code()
+    };
+    assert_eq!(asks("numbers", "http://persistence_server:8081"), Some(0));
+    assert_eq!(asks("default", "http://persistence_server:8081"), Some(3));
+    for (service, networks) in [
+        ("hello_server", vec!["default"]),
+        ("hash_server", vec!["numbers"]),
+        ("persistence_server", vec!["numbers", "store"]),
+        ("redis", vec!["store"]),
+    ] {
+        let container = inspect(&stack.container(service));
+        let connected = container["NetworkSettings"]["Networks"].as_object();
+        let connected = connected.expect("networks").keys().cloned();
+        let expected = networks
+            .into_iter()
+            .map(|name| format!("{}_{name}", stack.project));
+        assert_eq!(
+            connected.collect::<BTreeSet<_>>(),
+            expected.collect::<BTreeSet<_>>(),
+            "{service}"
+        );
+    }
+    let store = format!("{}_store", stack.project);
+    assert_eq!(
+        docker(&["network", "inspect", "--format={{.Internal}}", &store]),
+        "true"
+    );
+}
+
+#[test]
+fn the_checker_of_the_file_proves_the_front_end() {
+    if docker::skip() {
+        return;
+    }
+    let stack = Stack::new("");
+    stack.up(&[]);
+    let url = "http://hash_server:8082";
+    let said = stack.run(&[
+        "run",
+        "--rm",
+        "checker",
+        "--requests=5000",
+        "--json",
+        "--url",
+        url,
+    ]);
+    assert!(said.contains("\"verdict\":\"proven\""), "{said}");
+}
+
+#[test]
+fn make_up_builds_and_starts_all_and_stops_it_on_ctrl_c() {
+    if docker::skip() {
+        return;
+    }
+    let stack = Stack::new("");
+    let up = script("scripts/up").env("COMPOSE_PROJECT_NAME", &stack.project);
+    let up = Process::start(&up);
+    for port in [8080, 8081, 8082] {
+        wait::until("an answer", LIMIT, || {
+            assert!(up.alive(), "it ended");
+            let answer = http::get(local(port), "/").ok()?;
+            (answer.status == 200).then_some(())
+        });
+    }
+    up.signal(Signal::INT);
+    assert!(up.wait(LIMIT).success());
+    for service in ["hello_server", "hash_server", "persistence_server"] {
+        let state = &inspect(&stack.container(service))["State"];
+        assert_eq!(state["Running"], false, "{service}");
+        assert_eq!(state["ExitCode"], 0, "{service}");
+    }
+}
