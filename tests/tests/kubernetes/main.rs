@@ -4,11 +4,13 @@
 mod agreement;
 mod commands;
 mod conventions;
+mod guide;
 mod helm;
 mod pod;
 mod rendered;
 mod scripts;
 mod security;
+mod timing;
 mod tools;
 
 use std::path::PathBuf;
