@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help run test check fmt clippy doc deny scripts lint images up sbom soak clean
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the three services; Ctrl-C stops them
 	@scripts/run
@@ -34,7 +34,7 @@ deny:
 
 scripts:
 	shellcheck $(filter-out %.txt,$(wildcard scripts/*)) docker/compile docker/toolchain \
-		tests/*.sh tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
+		tests/*.sh tests/kubernetes/install-tools tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
 
 lint:
 	@scripts/lint
@@ -53,3 +53,5 @@ soak: ## Run the long proofs at their full size (about an hour)
 
 clean: ## Remove what was built; the numbers in data/ stay
 	cargo clean
+
+include k8s/k8s.mk

@@ -17,9 +17,11 @@ app.kubernetes.io/part-of: microservices
 {{- end }}
 {{- end }}
 
-{{/* An image of ours. Takes a dict: root, name. */}}
+{{/* An image of ours. Takes a dict: root, name, values. */}}
 {{- define "microservices.image" -}}
+{{- if .values.image }}{{ .values.image }}{{ else }}
 {{- with .root.Values.images.registry }}{{ . }}/{{ end }}{{ .name }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- end }}
 {{- end }}
 
 {{/* What every pod has. Takes a dict: root, user, and fsGroup (true where it has a volume). */}}

@@ -63,7 +63,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .name }}
-      image: {{ include "microservices.image" (dict "root" $root "name" (replace "-" "_" .name)) }}
+      image: {{ include "microservices.image" (dict "root" $root "name" (replace "-" "_" .name) "values" .values) }}
       imagePullPolicy: {{ $root.Values.images.pullPolicy }}
       envFrom:
         - configMapRef:

@@ -2,11 +2,15 @@
 //! pod, that they agree with the programs, and that the chart is the same system.
 
 mod agreement;
+mod commands;
 mod conventions;
+mod guide;
 mod helm;
 mod pod;
 mod rendered;
+mod scripts;
 mod security;
+mod timing;
 mod tools;
 
 use std::path::PathBuf;
