@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, curl and shellcheck.
+# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, tools that count, curl and
+# the linter of scripts.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -13,6 +14,8 @@ needs=(
     "/usr/lib/postgresql/*/bin/psql postgresql-client postgresql"
     "etcd etcd-server etcd"
     "etcdctl etcd-client -"
+    "valgrind valgrind -"
+    "strace strace -"
     "setpriv util-linux -"
     "curl curl -"
     "shellcheck shellcheck -"
