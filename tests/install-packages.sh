@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, curl, shellcheck, and
-# what the stand-ins for images are made with. Docker is left to whoever owns the machine.
+# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, tools that count, curl,
+# shellcheck, and what the stand-ins for images are made with. Docker is left to whoever owns the
+# machine.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -14,6 +15,8 @@ needs=(
     "/usr/lib/postgresql/*/bin/psql postgresql-client postgresql"
     "etcd etcd-server etcd"
     "etcdctl etcd-client -"
+    "valgrind valgrind -"
+    "strace strace -"
     "setpriv util-linux -"
     "curl curl -"
     "shellcheck shellcheck -"

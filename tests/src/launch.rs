@@ -84,6 +84,20 @@ impl Launch {
         self
     }
 
+    /// Lets a tool start the program: `strace`, `taskset` and the like, with their arguments.
+    ///
+    /// # Panics
+    ///
+    /// Without a tool.
+    pub fn under(mut self, tool: impl IntoIterator<Item = String>) -> Self {
+        let mut tool = tool.into_iter().map(OsString::from);
+        let program = tool.next().expect("a tool");
+        let program = std::mem::replace(&mut self.program, program.into());
+        let args = std::mem::take(&mut self.args);
+        self.args = tool.chain([program.into()]).chain(args).collect();
+        self
+    }
+
     /// The program's file name.
     pub fn name(&self) -> String {
         let name = self.program.file_name().unwrap_or_default();

@@ -218,6 +218,13 @@ pub fn runs(pid: u32) -> bool {
     pid.is_some_and(procfs::runs)
 }
 
+/// User and system time of a process and of what it started, also of children that have ended;
+/// zero for one that is gone.
+pub fn family_cpu_time(pid: u32) -> Duration {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.map_or(Duration::ZERO, procfs::family_cpu_time)
+}
+
 /// A signal is delivered a moment after it was sent; a process can still answer meanwhile.
 fn until_stopped(pid: Pid) {
     wait::until("a suspended process to stand still", SIGNAL_LIMIT, || {

@@ -11,14 +11,25 @@ struct Stat {
     parent: i32,
     user_ticks: u64,
     system_ticks: u64,
+    /// Of the children that have ended.
+    children_ticks: u64,
 }
 
 /// User and system time so far; none for a process that is gone.
 pub(crate) fn cpu_time(pid: Pid) -> Option<Duration> {
     let stat = stat(pid)?;
-    let ticks = stat.user_ticks + stat.system_ticks;
-    let per_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_millis(ticks * 1000 / per_second))
+    Some(from_ticks(stat.user_ticks + stat.system_ticks))
+}
+
+/// User and system time so far of a process and its children, of those that ended too.
+pub(crate) fn family_cpu_time(pid: Pid) -> Duration {
+    let own = stat(pid).map_or(0, |s| s.user_ticks + s.system_ticks + s.children_ticks);
+    let children = children(pid).into_iter().filter_map(cpu_time);
+    children.sum::<Duration>() + from_ticks(own)
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Resident memory; none for a process that is gone.
@@ -59,11 +70,13 @@ fn stat(pid: Pid) -> Option<Stat> {
     // and parentheses; what follows the last one is safe to split.
     let (_, rest) = line.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
+    let field = |place: usize| -> Option<u64> { fields.get(place)?.parse().ok() };
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
-        user_ticks: fields.get(11)?.parse().ok()?,
-        system_ticks: fields.get(12)?.parse().ok()?,
+        user_ticks: field(11)?,
+        system_ticks: field(12)?,
+        children_ticks: field(13)? + field(14)?,
     })
 }
 

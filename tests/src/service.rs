@@ -56,7 +56,12 @@ impl Service {
     /// Its environment holds that and what the test adds, nothing from the developer's shell.
     #[track_caller]
     pub fn builder(binary: &str) -> Builder {
-        let launch = Launch::new(binary_path(binary))
+        Self::builder_at(binary_path(binary))
+    }
+
+    /// Like [`Service::builder`], for a binary at a path of its own.
+    pub fn builder_at(binary: PathBuf) -> Builder {
+        let launch = Launch::new(binary)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("ADMIN_PORT", "0")
@@ -195,6 +200,12 @@ impl Builder {
     /// Adds one command-line argument.
     pub fn arg(mut self, arg: &str) -> Self {
         self.launch = self.launch.arg(arg);
+        self
+    }
+
+    /// Lets a tool start the service: `strace`, `taskset` and the like, with their arguments.
+    pub fn under(mut self, tool: impl IntoIterator<Item = String>) -> Self {
+        self.launch = self.launch.under(tool);
         self
     }
 
