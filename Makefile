@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy doc deny scripts lint images up sbom soak clean
+.PHONY: help run test check fmt clippy doc deny scripts lint images up sbom bench soak clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ up: ## Build the images and start them under docker-compose; Ctrl-C stops them
 
 sbom: ## List the crates in each image, as CycloneDX, in target/sbom/
 	@scripts/sbom
+
+bench: ## Measure against peers; QUICK=1 takes three minutes
+	@scripts/bench
 
 soak: ## Run the long proofs at their full size (about an hour)
 	@SOAK=full scripts/test

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, tools that count, curl,
-# shellcheck, and what the stand-ins for images are made with. Docker is left to whoever owns the
-# machine.
+# Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, tools that count, curl, the
+# linter of scripts, and what the stand-ins for images are made with. Docker is left to whoever owns
+# the machine.
+#
+# usage: install-packages.sh [NEED...], where each NEED is three words as in the list below
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -22,6 +24,7 @@ needs=(
     "shellcheck shellcheck -"
     "debootstrap debootstrap -"
     "/usr/lib/python3*/ensurepip python3-venv -"
+    "$@"
 )
 
 installed() {
