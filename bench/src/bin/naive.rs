@@ -10,19 +10,8 @@ use std::{env, io};
 
 use actix_web::{App, HttpResponse, HttpServer, error::ErrorBadGateway, web};
 use awc::Client;
-use sequence::wire;
-use serde::Deserialize;
+use sequence::{Count, wire};
 use sha2::{Digest as _, Sha256};
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    number: u64,
-}
 
 fn main() -> io::Result<()> {
     let mut args = env::args().skip(1);
@@ -47,9 +36,10 @@ async fn hash(
 ) -> actix_web::Result<HttpResponse> {
     let answer = client.get(upstream.as_str()).send().await;
     let body = answer.map_err(ErrorBadGateway)?.body().await?;
-    let Answer { data } = serde_json::from_slice(&body)?;
-    let hash = Sha256::digest(data.number.to_string());
+    let block = wire::decode_block(&body, Count::ONE).map_err(ErrorBadGateway)?;
+    let number = block.first();
+    let hash = Sha256::digest(number.to_string());
     Ok(HttpResponse::Ok()
         .content_type("application/json")
-        .body(wire::encode_hashed(data.number, &hash)))
+        .body(wire::encode_hashed(number, &hash)))
 }
