@@ -61,7 +61,7 @@ pub(crate) fn floor() -> Peer {
 pub(crate) fn naive(upstream: SocketAddr) -> Peer {
     Peer::start(SERVER, |port, _| {
         let naive = Launch::new(binary_path("naive")).arg(port.to_string());
-        naive.arg(format!("http://{upstream}/"))
+        naive.arg(format!("http://{upstream}/?count=1"))
     })
 }
 
