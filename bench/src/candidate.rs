@@ -1,18 +1,18 @@
 //! What is measured: servers of ours and of others, each on its core.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use e2e::{
     http,
     launch::Launch,
     port::Port,
     process::{self, Process},
-    service::{Builder, Service, binary_path},
+    service::{Service, binary_path},
     wait,
 };
 use tempfile::TempDir;
 
-use crate::generator::on;
+use crate::generator::{on, taskset};
 
 /// The core of the server that is measured, and the one of the generator and of back ends.
 pub(crate) const SERVER: Option<u32> = Some(0);
@@ -112,23 +112,12 @@ pub(crate) fn webdis(redis: u16) -> Peer {
 pub(crate) fn service(name: &str, core: Option<u32>, settings: &[(&str, String)]) -> Service {
     let mut service = Service::builder(name).env("ACCESS_LOG", "off");
     if let Some(core) = core {
-        let taskset = ["taskset", "-c", &core.to_string()].map(str::to_owned);
-        service = service.env("WORKERS", "1").under(taskset);
+        service = service.env("WORKERS", "1").under(taskset(core));
     }
     for (name, value) in settings {
         service = service.env(name, value);
     }
-    ready(service)
-}
-
-/// `persistence_server` on a store, with all cores.
-pub(crate) fn ready_on(store: &str, settings: &[(&str, String)]) -> Service {
-    let store = ("STORE", store.to_owned());
-    service("persistence_server", None, &[&[store], settings].concat())
-}
-
-fn ready(builder: Builder) -> Service {
-    let service = builder.start();
+    let service = service.start();
     wait::until("a service to become ready", SOON, || {
         let answer = http::get(service.admin_addr(), "/readyz").ok()?;
         (answer.status == 200).then_some(())
@@ -136,13 +125,10 @@ fn ready(builder: Builder) -> Service {
     service
 }
 
-/// The value of a metric without labels.
-pub(crate) fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
-    let text = http::get(admin, "/metrics").ok()?.text();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value?.parse().ok()
+/// `persistence_server` on a store, with all cores.
+pub(crate) fn ready_on(store: &str, settings: &[(&str, String)]) -> Service {
+    let store = ("STORE", store.to_owned());
+    service("persistence_server", None, &[&[store], settings].concat())
 }
 
 /// The time that processes, with their children, have spent.
@@ -152,11 +138,7 @@ pub(crate) fn cpu(pids: &[u32]) -> Duration {
 
 /// A folder for data on the disk of this repository: a temporary folder may be in memory.
 pub(crate) fn disk_folder() -> TempDir {
-    let target = folder();
-    TempDir::new_in(target).expect("a folder next to the programs")
-}
-
-/// Where our programs are.
-pub(crate) fn folder() -> PathBuf {
-    binary_path("bench").parent().expect("a folder").to_owned()
+    let program = binary_path("bench");
+    let folder = program.parent().expect("a program is in a folder");
+    TempDir::new_in(folder).expect("a folder next to the programs")
 }

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use checker::load::{self, Options};
 use e2e::{http, service::Service};
 
 use crate::{
     candidate::{self, OTHERS, SERVER, disk_folder},
+    proof::prove,
     results::Results,
     spread::Spread,
 };
@@ -90,23 +90,11 @@ fn memory(results: &mut Results) -> Result<(), String> {
         }
     };
     note("idle");
-    let mut options = Options::new(hash.public_url().parse().map_err(|e| format!("{e}"))?);
-    options.connections = 1024;
-    options.requests = Some(50_000);
-    let outcome = load::run(&options).map_err(|error| error.to_string())?;
-    if outcome.failed() > 0 {
-        return Err(format!("requests failed: {:?}", outcome.failures));
-    }
-    checker::verify(&outcome.history.operations).map_err(|violation| violation.to_string())?;
-    let proof = format!(
-        "{} numbers at 1024 connections",
-        outcome.history.operations.len()
-    );
+    let proof = prove(&hash, 1024)?;
     results.proofs.insert("hash on memory".to_owned(), proof);
     let wrk = crate::generator::Wrk {
         url: hello.public_url(),
         connections: 1024,
-        closes: false,
         core: OTHERS,
     };
     wrk.run(2)?;

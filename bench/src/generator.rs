@@ -19,8 +19,6 @@ pub(crate) struct Seen {
 pub(crate) struct Wrk {
     pub(crate) url: String,
     pub(crate) connections: u32,
-    /// A new connection for each request.
-    pub(crate) closes: bool,
     /// Which core it runs on; on any, if none.
     pub(crate) core: Option<u32>,
 }
@@ -55,24 +53,20 @@ impl Wrk {
 
         let script = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         std::fs::write(script.path(), SCRIPT).map_err(|e| e.to_string())?;
-        let mut wrk = Launch::new("wrk")
+        let wrk = Launch::new("wrk")
             .args(["--threads", "1", "--timeout", "10s"])
             .args(["--connections", &self.connections.to_string()])
             .args(["--duration", &format!("{seconds}s")])
             .arg("--script")
             .arg(script.path());
-        if self.closes {
-            wrk = wrk.args(["--header", "Connection: close"]);
-        }
         let output = on(wrk.arg(&self.url), self.core);
         let text = output.try_run_to_end(limit(seconds))?.success()?;
         let done = text.lines().find_map(|line| line.strip_prefix("DONE "));
         let done = done.ok_or_else(|| format!("wrk said: {text}"))?;
         let done: Done = serde_json::from_str(done).map_err(|e| format!("{e}: {done}"))?;
-        // A connection that the server is asked to close looks like one that broke.
-        let broken = if self.closes { 0 } else { done.bad_connection };
-        if done.bad_status + broken > 0 {
-            let (url, status) = (&self.url, done.bad_status);
+        let (status, broken) = (done.bad_status, done.bad_connection);
+        if status + broken > 0 {
+            let url = &self.url;
             return Err(format!(
                 "{url}: {status} bad statuses, {broken} broken connections"
             ));
@@ -140,9 +134,14 @@ pub(crate) fn pgbench(
 /// On one core, or wherever the kernel likes.
 pub(crate) fn on(launch: Launch, core: Option<u32>) -> Launch {
     match core {
-        Some(core) => launch.under(["taskset", "-c", &core.to_string()].map(str::to_owned)),
+        Some(core) => launch.under(taskset(core)),
         None => launch,
     }
+}
+
+/// The command that keeps what follows it on one core.
+pub(crate) fn taskset(core: u32) -> [String; 3] {
+    ["taskset", "-c", &core.to_string()].map(str::to_owned)
 }
 
 fn limit(seconds: u32) -> Duration {

@@ -1,13 +1,13 @@
 //! What HTTP costs: hello against nginx and the floor, and the chain against itself without
 //! coalescing. The server that is measured has core 0; the generator and back ends have core 1.
 
-use checker::load::{self, Options};
 use e2e::service::Service;
 
 use crate::{
     Plan,
     candidate::{self, OTHERS, Peer, SERVER, disk_folder},
     generator::Wrk,
+    proof::prove,
     results::Results,
     rounds::{self, Cell, Load},
 };
@@ -62,7 +62,6 @@ pub(crate) fn measure(plan: Plan, results: &mut Results) -> Result<(), String> {
         load: Load::Wrk(Wrk {
             url: url.clone(),
             connections,
-            closes: false,
             core: OTHERS,
         }),
     };
@@ -86,12 +85,7 @@ pub(crate) fn measure(plan: Plan, results: &mut Results) -> Result<(), String> {
     results.samples.extend(rounds::run(&[blocks], plan)?);
 
     for (name, service) in [("chain", &hash), ("file", &on_file)] {
-        let mut options = Options::new(service.public_url().parse().map_err(|e| format!("{e}"))?);
-        options.requests = Some(50_000);
-        let outcome = load::run(&options).map_err(|error| error.to_string())?;
-        checker::verify(&outcome.history.operations).map_err(|violation| violation.to_string())?;
-        let proof = format!("{} numbers proven", outcome.history.operations.len());
-        results.proofs.insert(name.to_owned(), proof);
+        results.proofs.insert(name.to_owned(), prove(service, 64)?);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod facts;
 mod generator;
 mod http;
 mod machine;
+mod proof;
 mod results;
 mod rounds;
 mod spread;

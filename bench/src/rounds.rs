@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use e2e::metrics::metric;
+
 use crate::{
     Plan,
-    candidate::{cpu, metric},
+    candidate::cpu,
     generator::{Seen, Wrk, pgbench, redis_benchmark},
     results::Sample,
 };
@@ -48,12 +50,15 @@ pub(crate) fn run(cells: &[Cell], plan: Plan) -> Result<Vec<Sample>, String> {
 
 impl Cell {
     fn measure(&self, round: u32, seconds: u32) -> Result<Sample, String> {
-        let operations = || self.admin.and_then(|admin| metric(admin, STORE_OPERATIONS));
+        let operations = || self.admin.map(|admin| metric(admin, STORE_OPERATIONS));
         let before = (cpu(&self.pids), operations());
         let seen = self.generate(seconds)?;
         let after = (cpu(&self.pids), operations());
         let spent = after.0.saturating_sub(before.0).as_secs_f64() * 1e6;
-        let store = before.1.zip(after.1).map(|(before, after)| after - before);
+        let store = before
+            .1
+            .zip(after.1)
+            .map(|(before, after)| (after - before) as f64);
         Ok(Sample {
             candidate: self.candidate.to_owned(),
             connections: self.connections,

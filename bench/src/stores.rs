@@ -21,7 +21,6 @@ fn wrk(url: String, connections: u32) -> Load {
     Load::Wrk(Wrk {
         url,
         connections,
-        closes: false,
         core: None,
     })
 }

@@ -218,6 +218,12 @@ pub fn runs(pid: u32) -> bool {
     pid.is_some_and(procfs::runs)
 }
 
+/// Resident memory of a process, whoever started it; none for one that is gone.
+pub fn rss_bytes(pid: u32) -> Option<u64> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    procfs::rss_bytes(pid?)
+}
+
 /// User and system time of a process and of what it started, also of children that have ended;
 /// zero for one that is gone.
 pub fn family_cpu_time(pid: u32) -> Duration {

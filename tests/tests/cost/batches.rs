@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use checker::load::{self, Options};
-use e2e::{Fault, Proxy, http, service::Service, wait};
+use checker::load;
+use e2e::{Fault, Proxy, http, metrics::metric, proof::options, service::Service, wait};
 
 use crate::built::builder;
 
@@ -32,9 +32,8 @@ pub(crate) fn check() {
     });
 
     let before = counts(&hash);
-    let mut options = Options::new(hash.public_url().parse().expect("a URL"));
+    let mut options = options([&hash], REQUESTS);
     options.connections = CONNECTIONS;
-    options.requests = Some(REQUESTS);
     let outcome = load::run(&options).expect("a load");
     assert_eq!(outcome.failed(), 0, "{:?}", outcome.failures);
     let [batches, numbers] = counts(&hash);
@@ -49,11 +48,6 @@ pub(crate) fn check() {
 }
 
 fn counts(service: &Service) -> [u64; 2] {
-    let metrics = http::get(service.admin_addr(), "/metrics")
-        .expect("metrics")
-        .text();
-    ["sequence_batches_total ", "sequence_numbers_total "].map(|name| {
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-        value.expect("a metric").parse().expect("a number")
-    })
+    ["sequence_batches_total", "sequence_numbers_total"]
+        .map(|name| metric(service.admin_addr(), name))
 }

@@ -255,12 +255,10 @@ fn crates_of(program: &str) -> Launch {
         "--edges=normal,no-proc-macro",
     ];
     let manifest = repository().join("Cargo.toml");
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    Launch::new(env!("CARGO"))
+    docker::at_home(env!("CARGO"))
         .args(tree)
         .args(["--package", program, "--manifest-path"])
         .arg(manifest)
-        .env("HOME", home)
 }
 
 /// Compiles everything from nothing, which takes minutes: a part of `make soak`.

@@ -51,14 +51,11 @@ fn available() -> Result<(), Missing> {
 
 /// The command line of Compose: version 1 where it is installed, else version 2.
 pub(crate) fn compose() -> Option<Vec<&'static str>> {
-    let v2 = ["docker", "compose"];
-    match find("docker-compose") {
-        Some(_) => Some(vec!["docker-compose"]),
-        None => try_docker(&[v2[1], "version"])
-            .status
-            .success()
-            .then_some(v2.into()),
+    if find("docker-compose").is_some() {
+        return Some(vec!["docker-compose"]);
     }
+    let version_2 = try_docker(&["compose", "version"]).status.success();
+    version_2.then(|| vec!["docker", "compose"])
 }
 
 /// The top of the repository.
@@ -87,8 +84,13 @@ impl Run for Launch {
 
 /// A script of this repository.
 pub(crate) fn script(path: &str) -> Launch {
-    let home = std::env::var_os("HOME").unwrap_or_else(|| PathBuf::from("/").into());
-    Launch::new(repository().join(path)).env("HOME", home)
+    at_home(repository().join(path))
+}
+
+/// A program that keeps things, or looks for its settings, in the user's home.
+pub(crate) fn at_home(program: impl Into<PathBuf>) -> Launch {
+    let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
+    Launch::new(program).env("HOME", home)
 }
 
 /// Runs `docker` to its end, however that is.

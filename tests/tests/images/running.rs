@@ -6,7 +6,7 @@ use std::{
 };
 
 use e2e::{
-    http,
+    http, process,
     proof::{options_for, proven, under_load},
     soak::figure,
 };
@@ -139,14 +139,12 @@ fn a_new_container_goes_on_with_the_numbers_of_the_volume() {
     docker(&["volume", "rm", &volume]);
 }
 
-/// Resident memory of the container's process.
+/// Resident memory of the container's process, in megabytes.
 fn resident(service: &Container) -> f64 {
-    let pid = &inspect(&service.id)["State"]["Pid"];
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kib: f64 = kib.and_then(|kib| kib.parse().ok()).expect("a number");
-    kib * 1024.0 / 1e6
+    let pid = inspect(&service.id)["State"]["Pid"].as_u64();
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    let bytes = pid.and_then(process::rss_bytes).expect("it runs");
+    bytes as f64 / 1e6
 }
 
 #[test]

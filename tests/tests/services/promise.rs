@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use checker::load;
 use e2e::{
+    metrics::metric,
     service::Service,
     soak::{figure, scaled},
 };
 
 use crate::{
     proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
-    started::{file, hash, memory, metric},
+    started::{file, hash, memory},
 };
 
 /// Runs a load that nothing disturbs, and proves it.
@@ -36,8 +37,8 @@ fn a_million_numbers_in_memory_are_in_order_and_without_a_gap() {
 fn a_million_numbers_on_file_are_in_order_and_share_their_writes() {
     let (persistence, _dir) = file();
     undisturbed("file", &[&persistence], scaled(1_000_000, 50_000));
-    let numbers = metric(&persistence, "sequence_numbers_total");
-    let writes = metric(&persistence, "sequence_store_operations_total");
+    let numbers = metric(persistence.admin_addr(), "sequence_numbers_total");
+    let writes = metric(persistence.admin_addr(), "sequence_store_operations_total");
     figure(format_args!("file: {writes} writes for {numbers} numbers"));
     assert!(
         writes * 4 < numbers,

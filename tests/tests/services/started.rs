@@ -60,18 +60,3 @@ pub(crate) fn not_ready_because(service: &Service) -> Option<String> {
     let reason = answer.json()["reason"].as_str().map(str::to_owned);
     if answer.status == 503 { reason } else { None }
 }
-
-/// The value of a metric without labels.
-#[track_caller]
-pub(crate) fn metric(service: &Service, name: &str) -> u64 {
-    let text = http::get(service.admin_addr(), "/metrics")
-        .expect("metrics")
-        .text();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.unwrap_or_else(|| panic!("{name} is not in\n{text}"));
-    value
-        .parse()
-        .unwrap_or_else(|_| panic!("{name} is {value}"))
-}
