@@ -185,8 +185,8 @@ impl Drop for WorkerLog {
 
 impl Template {
     fn format(&self, out: &mut Vec<u8>, line: &Line<'_>) {
-        let uri = line.uri.to_string();
-        let path = uri.get(..LONGEST_PATH).unwrap_or(&uri);
+        let path = line.uri.path_and_query().map_or("-", |path| path.as_str());
+        let path = path.get(..LONGEST_PATH).unwrap_or(path);
         let milliseconds = line.duration.as_secs_f64() * 1000.0;
         let time = format_rfc3339_millis(SystemTime::now());
         // Writing to a vector cannot fail.

@@ -18,6 +18,7 @@ mod logs;
 mod metrics;
 pub mod problem;
 mod program;
+mod resource;
 mod run;
 mod service;
 mod serving;
@@ -31,6 +32,7 @@ pub use self::{
     life::Error,
     metrics::{Counter, Gauge},
     program::Program,
+    resource::{fresh_json, resource},
     run::{BadSettings, run},
     service::{Context, Fatal, Service},
 };

@@ -19,7 +19,7 @@ pub struct Problem {
     kind: Option<&'static str>,
     title: Option<&'static str>,
     detail: Cow<'static, str>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     retry_after: Option<u32>,
 }
 
@@ -37,12 +37,12 @@ impl Problem {
     }
 
     /// 405: the resource exists, but only `allowed` methods work on it.
-    pub fn method_not_allowed(allowed: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allowed: &str) -> Self {
         let mut problem = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("this resource accepts only the methods {allowed}"),
         );
-        problem.allow = Some(allowed);
+        problem.allow = Some(allowed.to_owned());
         problem
     }
 
@@ -108,19 +108,14 @@ impl ResponseError for Problem {
         let mut response = HttpResponse::build(self.status);
         response.content_type(CONTENT_TYPE);
         response.insert_header((header::CACHE_CONTROL, "no-store"));
-        if let Some(allow) = self.allow {
-            response.insert_header((header::ALLOW, allow));
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
         }
         if let Some(seconds) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
         response.body(self.to_json())
     }
-}
-
-/// The route for every method that a resource does not have.
-pub fn method_not_allowed(allowed: &'static str) -> Route {
-    web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(allowed)) })
 }
 
 /// The route for every path that a service does not have.

@@ -7,12 +7,16 @@ use std::rc::Rc;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, VARY},
+    http::{
+        Method,
+        header::{HeaderValue, VARY},
+    },
     web,
 };
 use chassis::{
-    Context, Program, Service, accept,
-    problem::{Problem, method_not_allowed},
+    Context, Program, Service, accept, fresh_json,
+    problem::{Problem, StatusCode},
+    resource,
 };
 use sequence::{Coalescer, Count, Limits, Monitor, Sequence as _, service::with_metrics, wire};
 use sha2::{Digest as _, Sha256};
@@ -51,10 +55,9 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     let service = Service::new(["/"], move |routes| {
         // Called once on each worker, so each has one connection and one coalescer of its own.
         let coalescer = Coalescer::start(connect(), limits, of_workers.clone());
-        let root = web::resource("/").get(hash);
         routes
             .app_data(web::Data::new(coalescer))
-            .service(root.default_service(method_not_allowed("GET")));
+            .service(resource("/", [Method::GET], hash));
     })
     .depends_on("persistence", move || {
         let (persistence, monitor) = (Rc::clone(&checked), of_check.clone());
@@ -86,9 +89,9 @@ async fn hash(
     accept::require(&request, "application/json")?;
     let number = coalescer.reserve(Count::ONE).await?.first();
     let hash = Sha256::digest(number.to_string());
-    Ok(HttpResponse::Ok()
-        .content_type("application/json")
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((VARY, "Accept"))
-        .body(wire::encode_hashed(number, &hash)))
+    let json = wire::encode_hashed(number, &hash);
+    let mut answer = fresh_json(StatusCode::OK, json);
+    let vary = HeaderValue::from_static("Accept");
+    answer.headers_mut().insert(VARY, vary);
+    Ok(answer)
 }

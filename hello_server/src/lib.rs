@@ -1,10 +1,14 @@
 //! Says hello: the first container that anyone deploys.
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use chassis::{
-    Program, Service, accept,
-    problem::{Problem, method_not_allowed},
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method,
+        header::{CONTENT_TYPE, HeaderValue},
+    },
+    web,
 };
+use chassis::{Program, Service, accept, problem::Problem, resource};
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {
@@ -24,6 +28,8 @@ chassis::settings! {
     }
 }
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 /// The service with its one resource.
 pub fn service(settings: &Settings) -> Service {
     // Made once: a clone for each answer costs a reference count.
@@ -34,14 +40,13 @@ pub fn service(settings: &Settings) -> Service {
             let answer = greet(&request, &greeting);
             async move { answer }
         };
-        let root = web::resource("/").get(greet);
-        routes.service(root.default_service(method_not_allowed("GET")));
+        routes.service(resource("/", [Method::GET], greet));
     })
 }
 
 fn greet(request: &HttpRequest, greeting: &web::Bytes) -> Result<HttpResponse, Problem> {
     accept::require(request, "text/plain")?;
     Ok(HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static(PLAIN)))
         .body(greeting.clone()))
 }

@@ -5,10 +5,11 @@ pub mod store;
 
 use std::rc::Rc;
 
-use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
+use actix_web::{HttpRequest, HttpResponse, http::Method, web};
 use chassis::{
-    Context, Program, Service, accept,
-    problem::{Problem, StatusCode, method_not_allowed},
+    Context, Program, Service, accept, fresh_json,
+    problem::{Problem, StatusCode},
+    resource,
 };
 use sequence::{Coalescer, Count, Limits, Monitor, service::with_metrics, wire};
 
@@ -37,10 +38,11 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
     let service = Service::new(["/"], move |routes| {
         // Called once on each worker, so each has a coalescer of its own and needs no lock.
         let coalescer = Coalescer::start(store.handle(), limits, of_workers.clone());
-        let root = web::resource("/").get(next).post(next);
-        routes
-            .app_data(web::Data::new(coalescer))
-            .service(root.default_service(method_not_allowed("GET, POST")));
+        routes.app_data(web::Data::new(coalescer)).service(resource(
+            "/",
+            [Method::GET, Method::POST],
+            next,
+        ));
     })
     .metrics(operations);
     let service = service.depends_on("store", move || {
@@ -68,8 +70,5 @@ async fn next(
         None => wire::encode_number(block.first()),
         Some(_) => wire::encode_block(block),
     };
-    Ok(HttpResponse::Ok()
-        .content_type("application/json")
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .body(json))
+    Ok(fresh_json(StatusCode::OK, json))
 }

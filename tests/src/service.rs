@@ -308,7 +308,7 @@ pub fn binary_path(binary: &str) -> PathBuf {
     };
     assert!(
         path.is_file(),
-        "{} is not built; run: cargo build{release} -p {binary}",
+        "{} is not built; run: cargo build{release} --workspace",
         path.display()
     );
     path
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "-p no_such_server")]
+    #[should_panic(expected = "no_such_server is not built; run: cargo build")]
     fn a_binary_that_is_not_built_is_named_with_the_command_that_builds_it() {
         binary_path("no_such_server");
     }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpResponse,
-    http::header::CACHE_CONTROL,
-    web::{self, ServiceConfig},
+    http::{Method, StatusCode},
+    web::ServiceConfig,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 pub(crate) use self::process::ProcessCollector;
-use crate::{health::Health, problem};
+use crate::{
+    health::Health,
+    resource::{fresh_json, resource},
+};
 
 /// The media type of the `OpenMetrics` text format 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,44 +24,32 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
     let health = health.clone();
     let registry = Arc::clone(registry);
-    let only_get = || problem::method_not_allowed("GET");
+    let get = || [Method::GET];
     config
-        .service(
-            web::resource("/livez")
-                .get(livez)
-                .default_service(only_get()),
-        )
-        .service(
-            web::resource("/readyz")
-                .get(move || {
-                    let health = health.clone();
-                    async move { readyz(&health) }
-                })
-                .default_service(only_get()),
-        )
-        .service(
-            web::resource("/metrics")
-                .get(move || {
-                    let registry = Arc::clone(&registry);
-                    async move { metrics(&registry) }
-                })
-                .default_service(only_get()),
-        );
+        .service(resource("/livez", get(), livez))
+        .service(resource("/readyz", get(), move || {
+            let answer = readyz(&health);
+            async { answer }
+        }))
+        .service(resource("/metrics", get(), move || {
+            let answer = metrics(&registry);
+            async { answer }
+        }));
 }
 
 /// The process runs. It never asks a dependency: a restart would not mend that.
 async fn livez() -> HttpResponse {
-    json(HttpResponse::Ok(), "{\"status\":\"alive\"}\n".to_owned())
+    fresh_json(StatusCode::OK, "{\"status\":\"alive\"}\n".to_owned())
 }
 
 fn readyz(health: &Health) -> HttpResponse {
     let (ready, document) = health.readiness();
-    let answer = if ready {
-        HttpResponse::Ok()
+    let status = if ready {
+        StatusCode::OK
     } else {
-        HttpResponse::ServiceUnavailable()
+        StatusCode::SERVICE_UNAVAILABLE
     };
-    json(answer, format!("{document}\n"))
+    fresh_json(status, format!("{document}\n"))
 }
 
 fn metrics(registry: &Registry) -> HttpResponse {
@@ -71,11 +62,4 @@ fn metrics(registry: &Registry) -> HttpResponse {
             HttpResponse::InternalServerError().finish()
         }
     }
-}
-
-fn json(mut answer: actix_web::HttpResponseBuilder, body: String) -> HttpResponse {
-    answer
-        .content_type("application/json")
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .body(body)
 }

