@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: Redis, PostgreSQL and etcd, tools that count, curl, the
-# linter of scripts, and what the stand-ins for images are made with. Docker is left to whoever owns
-# the machine.
-#
-# usage: install-packages.sh [NEED...], where each NEED is three words as in the list below
+# linter of scripts, what the stand-ins for images are made with, and what the services are measured
+# with and against. Docker is left to whoever owns the machine.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -24,7 +22,11 @@ needs=(
     "shellcheck shellcheck -"
     "debootstrap debootstrap -"
     "/usr/lib/python3*/ensurepip python3-venv -"
-    "$@"
+    "nginx nginx nginx"
+    "haproxy haproxy haproxy"
+    "webdis webdis webdis"
+    "wrk wrk -"
+    "pgbench postgresql postgresql"
 )
 
 installed() {

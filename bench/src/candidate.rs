@@ -12,11 +12,13 @@ use e2e::{
 };
 use tempfile::TempDir;
 
-use crate::generator::{on, taskset};
+use crate::generator::{Cores, on, taskset};
 
 /// The core of the server that is measured, and the one of the generator and of back ends.
-pub(crate) const SERVER: Option<u32> = Some(0);
-pub(crate) const OTHERS: Option<u32> = Some(1);
+pub(crate) const SERVER: Cores = Some("0");
+pub(crate) const OTHERS: Cores = Some("1");
+/// Those of a server with two workers.
+pub(crate) const BOTH: Cores = Some("0,1");
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -29,10 +31,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Starts what `launch` makes of a free port and an empty folder.
-    fn start(core: Option<u32>, launch: impl FnOnce(u16, &TempDir) -> Launch) -> Self {
+    fn start(cores: Cores, launch: impl FnOnce(u16, &TempDir) -> Launch) -> Self {
         let port = Port::free();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let process = Process::start(&on(launch(port.number(), &folder), core));
+        let process = Process::start(&on(launch(port.number(), &folder), cores));
         wait::until("a server to listen", SOON, || {
             std::net::TcpStream::connect(port.addr()).ok()
         });
@@ -58,6 +60,12 @@ pub(crate) fn floor() -> Peer {
     })
 }
 
+pub(crate) fn actix() -> Peer {
+    Peer::start(SERVER, |port, _| {
+        Launch::new(binary_path("actix")).arg(port.to_string())
+    })
+}
+
 pub(crate) fn naive(upstream: SocketAddr) -> Peer {
     Peer::start(SERVER, |port, _| {
         let naive = Launch::new(binary_path("naive")).arg(port.to_string());
@@ -65,12 +73,13 @@ pub(crate) fn naive(upstream: SocketAddr) -> Peer {
     })
 }
 
-/// nginx with one worker and without an access log; `location` says what it does.
+/// nginx with one worker and without an access log; `location` says what it does. Without a master
+/// process, no worker outlives a master that was killed.
 fn nginx(location: &str, upstream: &str) -> Peer {
     Peer::start(SERVER, |port, folder| {
         let path = folder.path().display();
         let config = format!(
-            "daemon off; pid {path}/pid; error_log stderr crit; worker_processes 1;\n\
+            "daemon off; pid {path}/pid; error_log stderr crit; master_process off;\n\
              events {{ worker_connections 8192; }}\n\
              http {{\n access_log off; keepalive_requests 1000000000; client_body_temp_path {path};\n\
              proxy_temp_path {path}/p; fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u;\n\
@@ -94,6 +103,21 @@ pub(crate) fn nginx_proxy(to: SocketAddr) -> Peer {
     )
 }
 
+/// haproxy with one thread, without a log.
+pub(crate) fn haproxy(to: SocketAddr) -> Peer {
+    Peer::start(SERVER, |port, folder| {
+        let config = format!(
+            "global\n nbthread 1\n maxconn 8192\n\
+             defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             http-reuse always\n\
+             listen proxy\n bind 127.0.0.1:{port}\n server back {to}\n"
+        );
+        let file = folder.path().join("haproxy.cfg");
+        fs::write(&file, config).expect("a file in a folder of ours");
+        Launch::new("haproxy").arg("-db").arg("-f").arg(file)
+    })
+}
+
 pub(crate) fn webdis(redis: u16) -> Peer {
     Peer::start(None, |port, folder| {
         let config = serde_json::json!({
@@ -108,11 +132,13 @@ pub(crate) fn webdis(redis: u16) -> Peer {
     })
 }
 
-/// A service of ours with one worker on one core, ready, and without an access log, as nginx is.
-pub(crate) fn service(name: &str, core: Option<u32>, settings: &[(&str, String)]) -> Service {
+/// A service of ours with a worker on each of its cores, ready, and without an access log, as
+/// nginx is.
+pub(crate) fn service(name: &str, cores: Cores, settings: &[(&str, String)]) -> Service {
     let mut service = Service::builder(name).env("ACCESS_LOG", "off");
-    if let Some(core) = core {
-        service = service.env("WORKERS", "1").under(taskset(core));
+    if let Some(cores) = cores {
+        let workers = cores.split(',').count().to_string();
+        service = service.env("WORKERS", workers).under(taskset(cores));
     }
     for (name, value) in settings {
         service = service.env(name, value);

@@ -5,6 +5,9 @@ use std::time::Duration;
 use e2e::launch::Launch;
 use serde::Deserialize;
 
+/// The cores that a program is kept on, as `taskset` wants them; any, if none.
+pub(crate) type Cores = Option<&'static str>;
+
 /// What a generator saw in one round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
@@ -19,8 +22,9 @@ pub(crate) struct Seen {
 pub(crate) struct Wrk {
     pub(crate) url: String,
     pub(crate) connections: u32,
-    /// Which core it runs on; on any, if none.
-    pub(crate) core: Option<u32>,
+    /// Whether each request has a connection of its own.
+    pub(crate) closing: bool,
+    pub(crate) cores: Cores,
 }
 
 /// Makes `wrk` print what it knows as JSON.
@@ -40,7 +44,7 @@ impl Wrk {
     /// # Errors
     ///
     /// If any request was not answered with 2xx: a figure of failures is none.
-    pub(crate) fn run(&self, seconds: u32) -> Result<Seen, String> {
+    pub(crate) fn run(&self, seconds: f64) -> Result<Seen, String> {
         #[derive(Deserialize)]
         struct Done {
             requests: f64,
@@ -53,13 +57,21 @@ impl Wrk {
 
         let script = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         std::fs::write(script.path(), SCRIPT).map_err(|e| e.to_string())?;
-        let wrk = Launch::new("wrk")
+        let mut wrk = Launch::new("wrk")
             .args(["--threads", "1", "--timeout", "10s"])
             .args(["--connections", &self.connections.to_string()])
-            .args(["--duration", &format!("{seconds}s")])
+            .args(["--duration", &format!("{}s", seconds.ceil() + 1.0)])
             .arg("--script")
             .arg(script.path());
-        let output = on(wrk.arg(&self.url), self.core);
+        if self.closing {
+            wrk = wrk.args(["--header", "Connection: close"]);
+        }
+        // It knows whole seconds alone; interrupted, it reports as at its end.
+        let interrupt = ["timeout", "--preserve-status", "--signal", "INT"].map(str::to_owned);
+        let wrk = wrk
+            .arg(&self.url)
+            .under(interrupt.into_iter().chain([seconds.to_string()]));
+        let output = on(wrk, self.cores);
         let text = output.try_run_to_end(limit(seconds))?.success()?;
         let done = text.lines().find_map(|line| line.strip_prefix("DONE "));
         let done = done.ok_or_else(|| format!("wrk said: {text}"))?;
@@ -87,7 +99,7 @@ pub(crate) fn redis_benchmark(port: u16, connections: u32, requests: u32) -> Res
     Launch::new("redis-benchmark")
         .args(["-p", &port, "-t", "incr", "-c", &connections])
         .args(["-n", &requests.to_string(), "-q"])
-        .try_run_to_end(limit(60))?
+        .try_run_to_end(limit(60.0))?
         .success()?;
     Ok(Seen {
         requests: requests.into(),
@@ -96,13 +108,14 @@ pub(crate) fn redis_benchmark(port: u16, connections: u32, requests: u32) -> Res
     })
 }
 
-/// `pgbench` with one statement, prepared.
+/// `pgbench` with one statement, prepared, for at least these seconds: it knows whole ones alone.
 pub(crate) fn pgbench(
     port: u16,
     statement: &str,
     clients: u32,
-    seconds: u32,
+    seconds: f64,
 ) -> Result<Seen, String> {
+    let seconds = seconds.ceil();
     let script = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     std::fs::write(script.path(), format!("{statement};\n")).map_err(|e| e.to_string())?;
     let text = Launch::new("pgbench")
@@ -125,25 +138,26 @@ pub(crate) fn pgbench(
     let tps: Option<f64> = tps.and_then(|tps| tps.split(' ').next()?.parse().ok());
     let tps = tps.ok_or_else(|| format!("pgbench said: {text}"))?;
     Ok(Seen {
-        requests: tps * f64::from(seconds),
-        seconds: f64::from(seconds),
+        requests: tps * seconds,
+        seconds,
         ..Seen::default()
     })
 }
 
-/// On one core, or wherever the kernel likes.
-pub(crate) fn on(launch: Launch, core: Option<u32>) -> Launch {
-    match core {
-        Some(core) => launch.under(taskset(core)),
+/// On these cores, or wherever the kernel likes.
+pub(crate) fn on(launch: Launch, cores: Cores) -> Launch {
+    match cores {
+        Some(cores) => launch.under(taskset(cores)),
         None => launch,
     }
 }
 
-/// The command that keeps what follows it on one core.
-pub(crate) fn taskset(core: u32) -> [String; 3] {
-    ["taskset", "-c", &core.to_string()].map(str::to_owned)
+/// The command that keeps what follows it on these cores.
+pub(crate) fn taskset(cores: &str) -> [String; 3] {
+    ["taskset", "-c", cores].map(str::to_owned)
 }
 
-fn limit(seconds: u32) -> Duration {
-    Duration::from_secs(u64::from(seconds) + 30)
+/// How long a generator may take.
+pub(crate) fn limit(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds + 30.0)
 }

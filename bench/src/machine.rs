@@ -20,9 +20,12 @@ pub(crate) fn describe() -> BTreeMap<String, String> {
         ("commit", "git describe --always --dirty --abbrev=12"),
         ("rustc", "rustc --version"),
         ("nginx", "nginx -v"),
+        ("haproxy", "haproxy -v"),
         ("wrk", "wrk -v"),
         ("redis", "redis-server --version"),
         ("pgbench", "pgbench --version"),
+        ("etcd", "etcd --version"),
+        ("date", "date --utc +%F"),
     ] {
         let mut words = command.split(' ');
         let program = words.next().unwrap_or_default();

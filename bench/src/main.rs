@@ -1,19 +1,34 @@
 //! Measures the services side by side with their peers, in interleaved rounds of one run, and
 //! prints what became of the targets: `bench [--quick] [FOLDER FOR THE RESULTS]`.
+//!
+//! `bench --keep FILE.json` keeps such results in the repository, and shows them in the README
+//! and in the documentation.
 
 mod candidate;
 mod facts;
 mod generator;
 mod http;
+mod kept;
 mod machine;
+mod measured;
+mod open_loop;
+mod plots;
 mod proof;
+mod puts;
+mod report;
 mod results;
 mod rounds;
+#[cfg(test)]
+mod smoke;
 mod spread;
 mod stores;
 mod targets;
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use results::Results;
 
@@ -21,18 +36,25 @@ use results::Results;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
-    pub(crate) seconds: u32,
+    pub(crate) seconds: f64,
+    pub(crate) warm_up: f64,
+    /// That are proven to be unique and in order, on each store.
+    pub(crate) numbers: u64,
 }
 
 const FULL: Plan = Plan {
-    rounds: 5,
-    seconds: 3,
+    rounds: 8,
+    seconds: 3.0,
+    warm_up: 1.0,
+    numbers: 50_000,
 };
 
 /// The same table, roughly, in a few minutes.
 const QUICK: Plan = Plan {
     rounds: 3,
-    seconds: 1,
+    seconds: 0.6,
+    warm_up: 0.2,
+    numbers: 20_000,
 };
 
 fn main() -> ExitCode {
@@ -51,32 +73,40 @@ fn main() -> ExitCode {
 fn run() -> Result<String, String> {
     let mut plan = FULL;
     let mut folder = PathBuf::from("target/bench");
-    for argument in env::args().skip(1) {
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => plan = QUICK,
+            "--keep" => {
+                let file = arguments.next().ok_or("--keep needs a file of results")?;
+                kept::keep(Path::new(&file))?;
+                return Ok(format!("Kept {file}\n"));
+            }
             option if option.starts_with('-') => {
                 return Err(format!(
-                    "{option} cannot be used; only --quick and a folder can"
+                    "{option} cannot be used; only --quick, --keep and a folder can"
                 ));
             }
             path => folder = path.into(),
         }
     }
+    let results = measure(plan)?;
+    kept::write(&results, &folder, "latest")?;
+    let (report, folder) = (report::report(&results), folder.display());
+    Ok(format!("{report}\nWritten to {folder}\n"))
+}
+
+fn measure(plan: Plan) -> Result<Results, String> {
     let mut results = Results {
         machine: machine::describe(),
         rounds: plan.rounds,
         seconds: plan.seconds,
         ..Results::default()
     };
-    facts::measure(&mut results)?;
+    facts::measure(plan, &mut results)?;
     http::measure(plan, &mut results)?;
     stores::measure(plan, &mut results)?;
-
-    let report = targets::report(&results);
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    results.write(&folder.join("latest.json"))?;
-    fs::write(folder.join("latest.md"), &report).map_err(|error| error.to_string())?;
-    Ok(format!("{report}\nWritten to {}\n", folder.display()))
+    Ok(results)
 }
 
 #[expect(clippy::print_stdout, reason = "it is what the program is for")]

@@ -8,6 +8,7 @@ use crate::{
     Plan,
     candidate::cpu,
     generator::{Seen, Wrk, pgbench, redis_benchmark},
+    puts::puts,
     results::Sample,
 };
 
@@ -27,17 +28,23 @@ pub(crate) enum Load {
     Wrk(Wrk),
     RedisBenchmark(u16),
     Pgbench(u16, &'static str),
+    Puts(String),
 }
 
 const STORE_OPERATIONS: &str = "sequence_store_operations_total";
 
 /// Runs all cells in turn, again and again, after a short warm-up.
 pub(crate) fn run(cells: &[Cell], plan: Plan) -> Result<Vec<Sample>, String> {
-    let Plan { rounds, seconds } = plan;
+    let Plan {
+        rounds,
+        seconds,
+        warm_up,
+        ..
+    } = plan;
     let mut samples = Vec::new();
     for cell in cells {
         if let Load::Wrk(wrk) = &cell.load {
-            wrk.run(1)?;
+            wrk.run(warm_up)?;
         }
     }
     for round in 0..rounds {
@@ -49,7 +56,7 @@ pub(crate) fn run(cells: &[Cell], plan: Plan) -> Result<Vec<Sample>, String> {
 }
 
 impl Cell {
-    fn measure(&self, round: u32, seconds: u32) -> Result<Sample, String> {
+    fn measure(&self, round: u32, seconds: f64) -> Result<Sample, String> {
         let operations = || self.admin.map(|admin| metric(admin, STORE_OPERATIONS));
         let before = (cpu(&self.pids), operations());
         let seen = self.generate(seconds)?;
@@ -71,12 +78,14 @@ impl Cell {
         })
     }
 
-    fn generate(&self, seconds: u32) -> Result<Seen, String> {
+    fn generate(&self, seconds: f64) -> Result<Seen, String> {
         match &self.load {
             Load::Wrk(wrk) => wrk.run(seconds),
             Load::RedisBenchmark(port) => {
-                redis_benchmark(*port, self.connections, 40_000 * seconds)
+                let requests = 40_000.0 * seconds;
+                redis_benchmark(*port, self.connections, requests as u32)
             }
+            Load::Puts(endpoint) => puts(endpoint, self.connections, seconds),
             Load::Pgbench(port, statement) => pgbench(*port, statement, self.connections, seconds),
         }
     }

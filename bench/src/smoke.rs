@@ -1,0 +1,70 @@
+//! The whole of it for a moment, so that it still works when somebody wants to know.
+
+use e2e::{
+    launch::find,
+    skip::{self, Missing},
+};
+
+use crate::{Plan, kept, measure, open_loop, targets::targets};
+
+const SMOKE: Plan = Plan {
+    rounds: 1,
+    seconds: 0.3,
+    warm_up: 0.1,
+    numbers: 2_000,
+};
+
+#[test]
+fn every_target_is_measured_and_the_promise_is_proven() {
+    if missing_programs() {
+        return;
+    }
+    let results = measure(SMOKE).unwrap();
+    for target in targets(&results) {
+        // The images are tested where they are built.
+        let has_image = !target.what.contains("image") || results.missing.is_empty();
+        let value = target.value.map(|value| value.median);
+        assert!(
+            value.is_some_and(f64::is_finite) || !has_image,
+            "{target:?}"
+        );
+    }
+    assert!(results.samples.iter().all(|sample| sample.per_second > 0.0));
+    assert_eq!(results.paced_runs().len(), 6);
+    let proven: Vec<&str> = results.proofs.keys().map(String::as_str).collect();
+    assert_eq!(
+        proven,
+        [
+            "chain",
+            "chain in memory",
+            "etcd",
+            "file",
+            "postgres",
+            "redis"
+        ]
+    );
+    assert_eq!(kept::files(&results, "smoke").unwrap().len(), 4);
+}
+
+fn missing_programs() -> bool {
+    let packages = [
+        ("nginx", "nginx"),
+        ("haproxy", "haproxy"),
+        ("webdis", "webdis"),
+        ("wrk", "wrk"),
+        ("redis-server", "redis-server"),
+        ("redis-benchmark", "redis-tools"),
+        ("pgbench", "postgresql"),
+        ("etcd", "etcd-server"),
+        ("etcdctl", "etcd-client"),
+    ];
+    let missing = packages.map(|(program, package)| {
+        let found = find(program).map(drop);
+        skip::unless(found.ok_or_else(|| Missing::new(program, package)))
+    });
+    let oha = match open_loop::program().is_file() {
+        true => Ok(()),
+        false => Err(Missing::elsewhere("oha", "scripts/bench-tools gets it")),
+    };
+    skip::unless(oha) | missing.contains(&true)
+}
