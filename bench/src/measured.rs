@@ -4,14 +4,14 @@
 use crate::{
     http::GROWING,
     results::{Results, Sample},
-    spread::{Spread, digits},
+    spread::digits,
 };
 
 /// One worker of `persistence_server` on file, as a table with this name of the results; none
 /// where something was not measured.
 pub(crate) fn table(results: &Results, name: &str) -> Option<String> {
     let median = |candidate: &str, connections: u32, of: fn(&Sample) -> f64| {
-        let spread = Spread::of(&results.cell(candidate, connections, of))?;
+        let spread = results.spread(candidate, connections, of)?;
         Some(spread.median)
     };
     let http = median("memory", 1, |it| it.p50_us)?;
@@ -26,7 +26,7 @@ pub(crate) fn table(results: &Results, name: &str) -> Option<String> {
         let growing = |of| median("file, growing", c, of);
         let requests = growing(|it| it.per_second)?;
         let cpu = growing(|it| it.cpu_us)?;
-        let operations = growing(|it| it.store_per_second.unwrap_or_default())?;
+        let operations = growing(Sample::operations)?;
         let half = f64::from(c) / 2.0;
         // One alone has nobody to take turns with.
         let (shared, cycle) = match c {

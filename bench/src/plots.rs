@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use crate::{
     http::GROWING,
     results::{PacedRun, Results, Sample},
-    spread::{Spread, digits},
+    spread::digits,
 };
 
 const SIZE: (u32, u32) = (760, 420);
@@ -50,7 +50,7 @@ fn cpu(results: &Results) -> Plot {
         "floor",
     ];
     let spent = |candidate, connections| {
-        let spread = Spread::of(&results.cell(candidate, connections, |s| s.cpu_us));
+        let spread = results.spread(candidate, connections, |s| s.cpu_us);
         spread.map_or(0.0, |spread| spread.median)
     };
     // Connections, colour, and where in its row a bar is.
@@ -103,18 +103,14 @@ fn cpu(results: &Results) -> Plot {
 fn growth(results: &Results) -> Plot {
     let line = |of: fn(&Sample) -> f64| -> Vec<(f64, f64)> {
         let points = GROWING.iter().filter_map(|connections| {
-            let rounds = results.cell("file, growing", *connections, of);
-            Some((f64::from(*connections), Spread::of(&rounds)?.median))
+            let spread = results.spread("file, growing", *connections, of)?;
+            Some((f64::from(*connections), spread.median))
         });
         points.collect()
     };
     let lines = [
         ("requests", BLUE, line(|s| s.per_second)),
-        (
-            "operations on the store",
-            ORANGE,
-            line(|s| s.store_per_second.unwrap_or_default()),
-        ),
+        ("operations on the store", ORANGE, line(Sample::operations)),
     ];
     let most = lines.iter().flat_map(|(_, _, points)| points);
     let most = most.map(|point| point.1).fold(1.0, f64::max);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     results::{PacedRun, Results, Sample},
-    spread::{Spread, digits},
+    spread::digits,
     targets::{Bound, MET, MISSED, NOT_MEASURED, OPEN, Target, targets},
 };
 
@@ -141,7 +141,7 @@ fn row(text: &mut String, results: &Results, sample: &Sample) {
         ..
     } = sample;
     let figure = |of: fn(&Sample) -> f64| {
-        let spread = Spread::of(&results.cell(candidate, *connections, of));
+        let spread = results.spread(candidate, *connections, of);
         spread.filter(|spread| spread.median > 0.0)
     };
     let shown = |of| figure(of).map_or_else(|| "–".to_owned(), |spread| spread.to_string());
@@ -152,7 +152,7 @@ fn row(text: &mut String, results: &Results, sample: &Sample) {
         shown(|s| s.cpu_us),
         shown(|s| s.p50_us),
         shown(|s| s.p99_us),
-        shown(|s| s.store_per_second.unwrap_or_default()),
+        shown(Sample::operations),
     );
 }
 

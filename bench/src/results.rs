@@ -48,6 +48,13 @@ pub(crate) struct Sample {
     pub(crate) store_per_second: Option<f64>,
 }
 
+impl Sample {
+    /// Operations on the store per second; 0 where nothing counts them.
+    pub(crate) fn operations(&self) -> f64 {
+        self.store_per_second.unwrap_or_default()
+    }
+}
+
 /// One candidate at a fixed rate of requests in one round.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Paced {
@@ -104,6 +111,16 @@ impl Results {
             .filter(|s| s.candidate == candidate && s.connections == connections)
             .map(figure)
             .collect()
+    }
+
+    /// A figure of one cell; none where it was not measured.
+    pub(crate) fn spread(
+        &self,
+        candidate: &str,
+        connections: u32,
+        figure: impl Fn(&Sample) -> f64,
+    ) -> Option<Spread> {
+        Spread::of(&self.cell(candidate, connections, figure))
     }
 
     /// The rounds at a fixed rate, together for each candidate and load.

@@ -8,22 +8,12 @@ use crate::{
 
 pub(super) const CPU: fn(&Sample) -> f64 = |sample| sample.cpu_us;
 pub(super) const RATE: fn(&Sample) -> f64 = |sample| sample.per_second;
-const OPERATIONS: fn(&Sample) -> f64 = |sample| sample.store_per_second.unwrap_or_default();
 pub(super) const P50: fn(&Sample) -> f64 = |sample| sample.p50_us;
 
 /// What the targets are made of.
 pub(super) struct Figures<'a>(pub(super) &'a Results);
 
 impl Figures<'_> {
-    pub(super) fn of(
-        &self,
-        candidate: &str,
-        connections: u32,
-        of: fn(&Sample) -> f64,
-    ) -> Option<Spread> {
-        Spread::of(&self.0.cell(candidate, connections, of))
-    }
-
     pub(super) fn ratio(
         &self,
         of: fn(&Sample) -> f64,
@@ -53,7 +43,9 @@ impl Figures<'_> {
     pub(super) fn busiest_store(&self) -> Option<Spread> {
         let disk = *self.0.facts.get(FDATASYNC)?;
         let cells = GROWING.map(|connections| {
-            let operations = self.0.cell("file, growing", connections, OPERATIONS);
+            let operations = self
+                .0
+                .cell("file, growing", connections, Sample::operations);
             let shares = operations.iter().map(|operations| operations * disk / 1e6);
             Spread::of(&shares.collect::<Vec<_>>())
         });
@@ -68,7 +60,7 @@ impl Figures<'_> {
     }
 
     pub(super) fn many_against_one(&self) -> Option<Spread> {
-        let [many, one] = [1024, 1].map(|c| self.0.cell("file, growing", c, OPERATIONS));
+        let [many, one] = [1024, 1].map(|c| self.0.cell("file, growing", c, Sample::operations));
         Spread::of_ratio(&many, &one)
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn growth(figures: &Figures<'_>) -> Vec<Row> {
         (
             "P9 blocks of 1000 on file, million numbers/s",
             AtLeast(20.0),
-            figures.of("blocks of 1000 on file", 32, |sample| {
+            figures.0.spread("blocks of 1000 on file", 32, |sample| {
                 sample.per_second * 1000.0 / 1e6
             }),
         ),
