@@ -9,6 +9,7 @@ extern crate self as chassis;
 pub mod accept;
 mod access_log;
 mod admin;
+mod connect;
 mod health;
 mod healthcheck;
 mod http;
@@ -29,6 +30,7 @@ pub use prometheus_client;
 pub use serde;
 
 pub use self::{
+    connect::connect,
     life::Error,
     metrics::{Counter, Gauge},
     program::Program,

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use chassis::connect;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -59,11 +60,7 @@ fn plainly(error: &io::Error) -> String {
 
 impl Connection {
     pub(super) async fn open(host: &str, port: u16) -> Result<Self, Failure> {
-        // The name is resolved every time: the server may have moved.
-        let stream = TcpStream::connect((host, port))
-            .await
-            .map_err(Failure::Connect)?;
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
+        let stream = connect(host, port).await.map_err(Failure::Connect)?;
         Ok(Self {
             stream,
             authority: format!("{host}:{port}"),
