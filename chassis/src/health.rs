@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,13 +19,21 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long it may take to answer: less than a period, so that a dependency that hangs is down
 /// within three of them.
-const PATIENCE: Duration = Duration::from_millis(950);
+const TIMEOUT: Duration = Duration::from_millis(950);
 
-/// How many checks in a row must fail before a dependency that worked counts as down.
+/// How many checks in a row must fail before a dependency that was up counts as down.
 const FAILURES_UNTIL_DOWN: u32 = 2;
 
 /// Asks a dependency whether it works: a note for people (mostly empty), or the reason why not.
 pub(crate) type Check = Box<dyn Fn() -> LocalBoxFuture<'static, Result<String, String>>>;
+
+/// Something that a service needs, and how to find out whether it works.
+pub(crate) struct Dependency {
+    pub(crate) name: &'static str,
+    /// What it is and where, for people: `redis at redis:6379`.
+    pub(crate) target: String,
+    pub(crate) check: Check,
+}
 
 /// What is known about this process and its dependencies. A clone shares it.
 #[derive(Clone, Debug, Default)]
@@ -36,11 +43,12 @@ pub(crate) struct Health(Arc<State>);
 struct State {
     listening: AtomicBool,
     draining: AtomicBool,
-    dependencies: Mutex<BTreeMap<&'static str, Dependency>>,
+    dependencies: Mutex<BTreeMap<&'static str, Known>>,
 }
 
+/// What is known about a dependency.
 #[derive(Clone, Debug, Default)]
-struct Dependency {
+struct Known {
     up: bool,
     failures: u32,
     /// What it said last, or why it failed.
@@ -68,12 +76,12 @@ impl Health {
     }
 
     /// Asks a dependency every second, for ever.
-    pub(crate) async fn watch(self, name: &'static str, check: Check) {
+    pub(crate) async fn watch(self, dependency: Dependency) {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.record(name, bounded(check()).await);
+            self.record(dependency.name, ask(&dependency).await);
         }
     }
 
@@ -84,9 +92,9 @@ impl Health {
         match answer {
             Ok(note) => {
                 if !dependency.up {
-                    info!(dependency = name, "dependency works");
+                    info!(dependency = name, "dependency is up");
                 }
-                *dependency = Dependency {
+                *dependency = Known {
                     up: true,
                     failures: 0,
                     words: note,
@@ -98,7 +106,7 @@ impl Health {
                 let goes_down = dependency.up && dependency.failures >= FAILURES_UNTIL_DOWN;
                 let never_up = !dependency.up && dependency.words != reason;
                 if goes_down || never_up {
-                    warn!(dependency = name, reason, "dependency does not work");
+                    warn!(dependency = name, reason, "dependency is down");
                 }
                 dependency.up &= !goes_down;
                 dependency.words = reason;
@@ -133,7 +141,7 @@ impl Health {
         (obstacle.is_none(), document)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Dependency>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Known>> {
         // Entries are replaced whole, so a panic elsewhere cannot have left one half written.
         self.0
             .dependencies
@@ -142,7 +150,7 @@ impl Health {
     }
 }
 
-impl Dependency {
+impl Known {
     fn to_json(&self) -> Value {
         let age = self
             .asked
@@ -162,10 +170,15 @@ impl Dependency {
     }
 }
 
-async fn bounded(check: impl Future<Output = Result<String, String>>) -> Result<String, String> {
-    timeout(PATIENCE, check)
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} ms", PATIENCE.as_millis())))
+async fn ask(dependency: &Dependency) -> Result<String, String> {
+    let answer = timeout(TIMEOUT, (dependency.check)()).await;
+    answer.unwrap_or_else(|_| {
+        let (target, limit) = (&dependency.target, TIMEOUT.as_millis());
+        Err(format!(
+            "{target}: no answer within {limit} ms; check that it runs, is not overloaded, and \
+             that no firewall drops the connection"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -229,8 +242,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_that_hangs_is_a_failure() {
-        let answer = bounded(std::future::pending()).await;
-        assert_eq!(answer, Err("no answer within 950 ms".to_owned()));
+    async fn a_check_that_hangs_is_a_failure_that_names_what_hangs() {
+        let hanging = Dependency {
+            name: "store",
+            target: "redis at cache:6379".to_owned(),
+            check: Box::new(|| Box::pin(std::future::pending())),
+        };
+        let reason = ask(&hanging).await.unwrap_err();
+        assert!(
+            reason.starts_with("redis at cache:6379: no answer within 950 ms; "),
+            "{reason}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use actix_web::web::ServiceConfig;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-use crate::{health::Check, http::Routes, settings::Common};
+use crate::{health::Dependency, http::Routes, settings::Common};
 
 /// What a service is built from, besides its own settings.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Fatal {
 pub struct Service {
     pub(crate) routes: Routes,
     pub(crate) paths: Vec<&'static str>,
-    pub(crate) checks: Vec<(&'static str, Check)>,
+    pub(crate) dependencies: Vec<Dependency>,
     pub(crate) registry: Registry,
 }
 
@@ -49,22 +49,31 @@ impl Service {
         Self {
             routes: Arc::new(routes),
             paths: paths.into_iter().collect(),
-            checks: Vec::new(),
+            dependencies: Vec::new(),
             registry: Registry::default(),
         }
     }
 
-    /// Adds a dependency: the service is ready only while `check` succeeds.
+    /// Adds a dependency: the service is ready only while `check` succeeds. `target` is what it
+    /// is and where, such as `redis at redis:6379`.
     ///
-    /// It is called every second and has 950 ms to answer: with a note for people (or an
-    /// empty one), or with the reason why the dependency does not work.
+    /// The check is called every second and has 950 ms to answer: with a note for people (or an
+    /// empty one), or with the reason why the dependency is down.
     #[must_use]
-    pub fn depends_on<F>(mut self, name: &'static str, check: impl Fn() -> F + 'static) -> Self
+    pub fn depends_on<F>(
+        mut self,
+        name: &'static str,
+        target: String,
+        check: impl Fn() -> F + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<String, String>> + 'static,
     {
-        self.checks
-            .push((name, Box::new(move || Box::pin(check()))));
+        self.dependencies.push(Dependency {
+            name,
+            target,
+            check: Box::new(move || Box::pin(check())),
+        });
         self
     }
 

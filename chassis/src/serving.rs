@@ -57,12 +57,12 @@ impl Serving {
         let Service {
             routes,
             paths,
-            checks,
+            dependencies,
             registry,
         } = service;
         let health = Health::default();
-        for (name, _) in &checks {
-            health.expect(name);
+        for dependency in &dependencies {
+            health.expect(dependency.name);
         }
         let instance = instance();
         let access_log = match common.access_log {
@@ -114,11 +114,11 @@ impl Serving {
         for (listener, address) in addresses {
             info!(service = program.name, listener, %address, "listening");
         }
-        let watch = |(name, check)| spawn_local(health.clone().watch(name, check));
+        let watch = |dependency| spawn_local(health.clone().watch(dependency));
         Ok(Self {
             public,
             admin,
-            watches: checks.into_iter().map(watch).collect(),
+            watches: dependencies.into_iter().map(watch).collect(),
             health,
             access_log,
         })

@@ -18,7 +18,9 @@ use chassis::{
     problem::{Problem, StatusCode},
     resource,
 };
-use sequence::{Coalescer, Count, Limits, Monitor, Sequence as _, service::with_metrics, wire};
+use sequence::{
+    Coalescer, Count, Limits, Marks, Monitor, Ratchet, Store as _, service::with_metrics, wire,
+};
 use sha2::{Digest as _, Sha256};
 
 use self::upstream::HttpSequence;
@@ -48,9 +50,12 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     let limits = Limits::from_settings(&context.common);
     let monitor = Monitor::default();
     let (host, port) = (settings.persistence_host.clone(), settings.persistence_port);
-    let connect = move || HttpSequence::new(&host, port);
+    let target = format!("persistence at {host}:{port}");
+    let marks = Marks::default();
+    let of_check = (marks.clone(), monitor.clone());
+    let connect = move || Ratchet::new(HttpSequence::new(&host, port), marks.clone());
     let checked = Rc::new(connect());
-    let (of_workers, of_check) = (monitor.clone(), monitor.clone());
+    let of_workers = monitor.clone();
 
     let service = Service::new(["/"], move |routes| {
         // Called once on each worker, so each has one connection and one coalescer of its own.
@@ -59,26 +64,20 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
             .app_data(web::Data::new(coalescer))
             .service(resource("/", [Method::GET], hash));
     })
-    .depends_on("persistence", move || {
-        let (persistence, monitor) = (Rc::clone(&checked), of_check.clone());
-        async move { check(&persistence, &monitor).await }
+    .depends_on("persistence", target, move || {
+        let (persistence, (marks, monitor)) = (Rc::clone(&checked), of_check.clone());
+        async move {
+            let check = async {
+                // Not through the ratchet: a replica of persistence_server may be a second
+                // behind another.
+                marks.note(persistence.store().check().await?);
+                monitor.confirm(&*persistence).await
+            };
+            let result = check.await.map(|()| String::new());
+            result.map_err(|error| error.chain())
+        }
     });
     with_metrics(service, &monitor)
-}
-
-/// Whether numbers can be had. While requests get theirs, it takes none; after a failure only
-/// taking one shows that it works again, since the fault may lie behind `persistence_server`.
-async fn check(persistence: &HttpSequence, monitor: &Monitor) -> Result<String, String> {
-    let result = match monitor.trouble() {
-        None => persistence.probe().await,
-        Some(_) => persistence
-            .reserve(Count::ONE)
-            .await
-            .map(|_| monitor.recovered()),
-    };
-    result
-        .map(|()| String::new())
-        .map_err(|error| error.chain())
 }
 
 /// Answers a number that nobody else gets, and the SHA-256 of its decimal digits.

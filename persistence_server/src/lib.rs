@@ -11,7 +11,7 @@ use chassis::{
     problem::{Problem, StatusCode},
     resource,
 };
-use sequence::{Coalescer, Count, Limits, Monitor, service::with_metrics, wire};
+use sequence::{Coalescer, Count, Limits, Monitor, Store as _, service::with_metrics, wire};
 
 pub use self::settings::{Number, SequenceName, Settings, StoreKind};
 use self::store::OpenStore;
@@ -30,10 +30,10 @@ pub const PROGRAM: Program = Program {
 pub fn service(store: OpenStore, context: &Context) -> Service {
     let limits = Limits::from_settings(&context.common);
     let monitor = Monitor::default();
-    let check = Rc::new(store.checker());
-    let note = store.note();
+    let checked = Rc::new(store.handle());
+    let (target, note) = (store.target().to_owned(), store.note());
     let operations = store.metrics();
-    let of_workers = monitor.clone();
+    let (of_workers, of_check) = (monitor.clone(), monitor.clone());
 
     let service = Service::new(["/"], move |routes| {
         // Called once on each worker, so each has a coalescer of its own and needs no lock.
@@ -45,13 +45,15 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
         ));
     })
     .metrics(operations);
-    let service = service.depends_on("store", move || {
-        let check = Rc::clone(&check);
+    let service = service.depends_on("store", target, move || {
+        let (store, monitor) = (Rc::clone(&checked), of_check.clone());
         async move {
-            check()
-                .await
-                .map(|()| note.to_owned())
-                .map_err(|error| error.chain())
+            let check = async {
+                store.check().await?;
+                monitor.confirm(&*store).await
+            };
+            let result = check.await.map(|()| note.to_owned());
+            result.map_err(|error| error.chain())
         }
     });
     with_metrics(service, &monitor)

@@ -37,10 +37,10 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 20 ms up to 1 s: quick for a restart, and no more than about two attempts a second
-    /// at something that stays down.
+    /// From 20 ms up to 500 ms: quick for a restart, no more than about four attempts a second at
+    /// something that stays down, and with one attempt of 2 s less than 3 s after its return.
     fn default() -> Self {
-        Self::new(Duration::from_millis(20), Duration::from_secs(1))
+        Self::new(Duration::from_millis(20), Duration::from_millis(500))
     }
 }
 

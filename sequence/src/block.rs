@@ -114,18 +114,6 @@ impl Block {
     pub fn count(self) -> Count {
         self.count
     }
-
-    /// Deals the block out, in order, in parts of the given sizes.
-    ///
-    /// The parts end with the first size that no longer fits in what is left.
-    pub fn deal(self, sizes: impl IntoIterator<Item = Count>) -> impl Iterator<Item = Block> {
-        let mut next = self.first;
-        sizes.into_iter().map_while(move |count| {
-            let part = Block { first: next, count };
-            next = part.last() + 1;
-            (part.last() <= self.last()).then_some(part)
-        })
-    }
 }
 
 /// A block that does not lie within 1 to [`MAX_NUMBER`].
@@ -135,8 +123,6 @@ pub struct InvalidBlock;
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn count(n: u32) -> Count {
@@ -177,27 +163,5 @@ mod tests {
         assert_eq!(Block::after(u64::MAX, Count::ONE), Err(InvalidBlock));
         assert_eq!(Block::new(u64::MAX, Count::MAX), Err(InvalidBlock));
         assert_eq!(Block::new(0, Count::ONE), Err(InvalidBlock));
-    }
-
-    proptest! {
-        #[test]
-        fn a_block_is_dealt_out_in_order_without_gap_or_overlap(
-            first in 1..1_000_000_u64,
-            sizes in prop::collection::vec(1..100_u32, 1..100),
-        ) {
-            let total = count(sizes.iter().sum());
-            let block = Block::new(first, total).unwrap();
-            let parts: Vec<Block> = block.deal(sizes.iter().map(|&n| count(n))).collect();
-            prop_assert_eq!(parts.len(), sizes.len());
-            let numbers: Vec<u64> = parts.iter().flat_map(|p| p.first()..=p.last()).collect();
-            prop_assert_eq!(numbers, (block.first()..=block.last()).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn dealing_stops_where_the_block_ends() {
-        let block = Block::new(10, count(3)).unwrap();
-        let parts: Vec<Block> = block.deal([count(2), count(2), count(1)]).collect();
-        assert_eq!(parts, [Block::new(10, count(2)).unwrap()]);
     }
 }

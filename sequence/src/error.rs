@@ -21,9 +21,17 @@ pub enum Error {
     #[error("no answer in time")]
     TimedOut,
 
-    /// What the numbers come from does not work at the moment. They may have been taken.
+    /// What the numbers come from is down at the moment. They may have been taken.
     #[error("the sequence is unavailable")]
     Unavailable(#[source] Cause),
+
+    /// The store has lost writes that it had confirmed. A [`Ratchet`](crate::Ratchet) raises it.
+    #[error("the store lost writes")]
+    Regressed(#[source] Cause),
+
+    /// What the numbers come from has failed for good: no later call can succeed.
+    #[error("the sequence has failed")]
+    Failed(#[source] Cause),
 }
 
 impl Error {
@@ -32,9 +40,22 @@ impl Error {
         Self::Unavailable(cause.into().into())
     }
 
+    /// An [`Error::Regressed`] with its cause.
+    pub fn regressed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Regressed(cause.into().into())
+    }
+
+    /// An [`Error::Failed`] with its cause.
+    pub fn failed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Failed(cause.into().into())
+    }
+
     /// Whether the same call could succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::TimedOut | Self::Unavailable(_) | Self::Regressed(_)
+        )
     }
 
     /// The error and its causes in one line, for the log and for readiness.
@@ -42,7 +63,7 @@ impl Error {
         let mut line = String::new();
         let mut next: Option<&(dyn StdError + 'static)> = match self {
             // Its own words add nothing to the cause.
-            Self::Unavailable(cause) => Some(&**cause),
+            Self::Unavailable(cause) | Self::Failed(cause) => Some(&**cause),
             other => Some(other),
         };
         while let Some(error) = next {

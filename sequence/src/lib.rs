@@ -36,7 +36,7 @@ pub use crate::{
 /// Every implementation passes `contract::check`.
 #[async_trait(?Send)]
 pub trait Sequence {
-    /// Reserves `count` numbers that nobody has had and nobody else will get.
+    /// Reserves `count` numbers that no caller has had and no other will get.
     ///
     /// The block starts above every block whose reservation returned before this call, on any
     /// replica, and it is durable when this returns. After an error the numbers may or may not
@@ -56,8 +56,9 @@ pub trait Store: Sequence {
     /// It never moves the sequence back, and it is durable when this returns.
     async fn raise_above(&self, floor: u64) -> Result<(), Error>;
 
-    /// Asks the store, cheaply and without taking a number, whether it could reserve now.
-    async fn check(&self) -> Result<(), Error>;
+    /// Whether the store could reserve now, as [`reserve`](Sequence::reserve) would find out,
+    /// but without taking a number. Returns the last number taken; 0 before the first.
+    async fn check(&self) -> Result<u64, Error>;
 }
 
 #[async_trait(?Send)]
@@ -73,7 +74,7 @@ impl<S: Store + ?Sized> Store for Box<S> {
         (**self).raise_above(floor).await
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<u64, Error> {
         (**self).check().await
     }
 }

@@ -1,48 +1,68 @@
-//! Catches a store that lost writes before its numbers reach anybody.
+//! Catches a store that lost writes before its numbers reach a caller.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
 use tracing::error;
 
-use crate::{Block, Count, Error, Sequence, Store};
+use crate::{Block, Count, Error, MAX_NUMBER, Sequence, Store};
+
+/// How far above the highest known number a store is raised that lost writes.
+///
+/// Other replicas may have handed out numbers since this process last looked, a second ago at
+/// most while it is ready. This is more than they can have handed out in hours.
+const MARGIN: u64 = 1_000_000_000;
 
 /// What all ratchets of one process know together. A clone shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Marks {
-    highest: Arc<AtomicU64>,
-    regressions: Arc<AtomicU64>,
+pub struct Marks(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    highest: AtomicU64,
+    /// The store is at or above this number, once it was raised there.
+    floor: u64,
+    raised: AtomicBool,
+    regressions: AtomicU64,
 }
 
 impl Marks {
-    /// Marks for a process that knows that all numbers up to `floor` are taken.
+    /// Marks for a process that is told that all numbers up to `floor` are taken.
     pub fn above(floor: u64) -> Self {
-        let marks = Self::default();
-        marks.highest.store(floor, Ordering::Release);
-        marks
+        Self(Arc::new(State {
+            highest: AtomicU64::new(floor),
+            floor,
+            raised: AtomicBool::new(floor == 0),
+            regressions: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes note that all numbers up to `last` are taken.
+    pub fn note(&self, last: u64) {
+        self.0.highest.fetch_max(last, Ordering::AcqRel);
     }
 
     /// The highest number that this process knows to be taken; 0 before the first.
     pub fn highest(&self) -> u64 {
-        self.highest.load(Ordering::Acquire)
+        self.0.highest.load(Ordering::Acquire)
     }
 
     /// How often the store has gone backwards since this process started.
     pub fn regressions(&self) -> u64 {
-        self.regressions.load(Ordering::Relaxed)
+        self.0.regressions.load(Ordering::Relaxed)
     }
 }
 
 /// Stands in front of a store and lets only numbers pass that are new.
 ///
 /// A store restored from a backup, or a replica promoted before it had everything, would hand
-/// out old numbers again. A block that does not start above what this process had received
-/// *before it asked* is such an incident: it is never answered, and the store is raised above
-/// the mark. (A comparison with the mark at the time of the answer would be wrong: the answers
-/// to two workers may cross.)
+/// out old numbers again. A block that does not start above what this process knew *before it
+/// asked*, or a check that finds less, is such an incident: the block is never answered, and the
+/// store is raised above the mark. (A comparison with the mark at the time of the answer would
+/// be wrong: the answers to two workers may cross.)
 #[derive(Debug)]
 pub struct Ratchet<S> {
     store: S,
@@ -54,29 +74,60 @@ impl<S: Store> Ratchet<S> {
     pub fn new(store: S, marks: Marks) -> Self {
         Self { store, marks }
     }
+
+    /// What stands behind it.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The highest number known to be taken, once the store is at or above its floor.
+    async fn mark(&self) -> Result<u64, Error> {
+        let State { floor, raised, .. } = &*self.marks.0;
+        if !raised.load(Ordering::Acquire) {
+            self.store.raise_above(*floor).await?;
+            raised.store(true, Ordering::Release);
+        }
+        Ok(self.marks.highest())
+    }
+
+    /// Raises a store that lost writes, unless another worker has done so since `mark` was read.
+    /// Returns the error for the call that found out.
+    async fn regressed(&self, mark: u64, found: String) -> Error {
+        let highest = self.marks.highest();
+        if highest < mark.saturating_add(MARGIN) {
+            self.marks.0.regressions.fetch_add(1, Ordering::Relaxed);
+            let target = highest.saturating_add(MARGIN).min(MAX_NUMBER);
+            if let Err(error) = self.store.raise_above(target).await {
+                let reason = error.chain();
+                error!(
+                    found,
+                    reason, "the store lost writes and could not be raised"
+                );
+                return error;
+            }
+            error!(found, target, "the store lost writes and was raised");
+            self.marks.note(target);
+        }
+        Error::regressed(found)
+    }
 }
 
 #[async_trait(?Send)]
 impl<S: Store> Sequence for Ratchet<S> {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        let mark = self.marks.highest();
-        let block = self.store.reserve(count).await?;
-        if block.first() > mark {
-            self.marks.highest.fetch_max(block.last(), Ordering::AcqRel);
-            return Ok(block);
+        let mark = self.mark().await?;
+        match self.store.reserve(count).await {
+            Ok(block) if block.first() > mark => {
+                self.marks.note(block.last());
+                Ok(block)
+            }
+            Ok(block) => {
+                let found = format!("number {} came after {mark}", block.first());
+                Err(self.regressed(mark, found).await)
+            }
+            Err(Error::Regressed(cause)) => Err(self.regressed(mark, cause.to_string()).await),
+            Err(error) => Err(error),
         }
-
-        self.marks.regressions.fetch_add(1, Ordering::Relaxed);
-        error!(
-            first = block.first(),
-            last = block.last(),
-            mark,
-            "the store went backwards and would have repeated numbers; raising it above the mark"
-        );
-        self.store.raise_above(self.marks.highest()).await?;
-        Err(Error::unavailable(
-            "the store went backwards; it was raised above the highest number received",
-        ))
     }
 }
 
@@ -86,8 +137,20 @@ impl<S: Store> Store for Ratchet<S> {
         self.store.raise_above(floor).await
     }
 
-    async fn check(&self) -> Result<(), Error> {
-        self.store.check().await
+    async fn check(&self) -> Result<u64, Error> {
+        let mark = self.mark().await?;
+        match self.store.check().await {
+            Ok(last) if last >= mark => {
+                self.marks.note(last);
+                Ok(last)
+            }
+            Ok(last) => {
+                let found = format!("it holds {last} after {mark}");
+                Err(self.regressed(mark, found).await)
+            }
+            Err(Error::Regressed(cause)) => Err(self.regressed(mark, cause.to_string()).await),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -117,8 +180,8 @@ mod tests {
             Ok(())
         }
 
-        async fn check(&self) -> Result<(), Error> {
-            Ok(())
+        async fn check(&self) -> Result<u64, Error> {
+            Ok(self.0.get())
         }
     }
 
@@ -134,7 +197,8 @@ mod tests {
         let caught = ratchet.reserve(Count::ONE).await.unwrap_err();
         assert!(caught.is_transient(), "a retry must be allowed: {caught}");
         assert_eq!(marks.regressions(), 1);
-        assert_eq!(ratchet.reserve(Count::ONE).await.unwrap().first(), 101);
+        let next = ratchet.reserve(Count::ONE).await.unwrap().first();
+        assert_eq!(next, 100 + MARGIN + 1);
     }
 
     #[tokio::test]
@@ -144,7 +208,8 @@ mod tests {
         ratchet.reserve(Count::new(100).unwrap()).await.unwrap();
         store.0.set(90);
         assert!(ratchet.reserve(Count::new(50).unwrap()).await.is_err());
-        assert_eq!(ratchet.reserve(Count::ONE).await.unwrap().first(), 141);
+        let next = ratchet.reserve(Count::ONE).await.unwrap().first();
+        assert_eq!(next, 100 + MARGIN + 1);
     }
 
     #[tokio::test]
@@ -156,6 +221,68 @@ mod tests {
         one.reserve(Count::new(10).unwrap()).await.unwrap();
         store.0.set(0);
         assert!(two.reserve(Count::ONE).await.is_err());
-        assert_eq!(marks.highest(), 10);
+        assert_eq!(marks.regressions(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_check_finds_is_known_before_the_first_reservation() {
+        let store = Forgetful(Cell::new(500));
+        let (busy, idle) = (Marks::default(), Marks::default());
+        let busy = Ratchet::new(&store, busy);
+        let idle = Ratchet::new(&store, idle);
+        assert_eq!(idle.check().await.unwrap(), 500);
+        // More is handed out by the other replica until the store is set back.
+        busy.reserve(Count::new(300).unwrap()).await.unwrap();
+        store.0.set(0);
+        assert!(idle.reserve(Count::ONE).await.is_err());
+        assert!(idle.reserve(Count::ONE).await.unwrap().first() > 800);
+    }
+
+    #[tokio::test]
+    async fn a_check_that_finds_less_than_before_raises_the_store() {
+        let store = Forgetful(Cell::new(500));
+        let marks = Marks::default();
+        let ratchet = Ratchet::new(&store, marks.clone());
+        ratchet.check().await.unwrap();
+        store.0.set(499);
+        assert!(ratchet.check().await.is_err());
+        assert_eq!((store.0.get(), marks.regressions()), (500 + MARGIN, 1));
+        ratchet.check().await.expect("it was raised");
+    }
+
+    #[tokio::test]
+    async fn a_loss_that_two_workers_find_raises_the_store_once() {
+        let store = Forgetful(Cell::new(500));
+        let marks = Marks::default();
+        let [one, two] = [(); 2].map(|()| Ratchet::new(&store, marks.clone()));
+        one.check().await.unwrap();
+        let mark = two.mark().await.unwrap();
+        store.0.set(0);
+        assert!(one.reserve(Count::ONE).await.is_err());
+        // The answer to a call that the other had sent before the store was raised.
+        let late = two.regressed(mark, "number 2 came after 500".to_owned());
+        assert!(late.await.is_transient());
+        assert_eq!((store.0.get(), marks.regressions()), (500 + MARGIN, 1));
+    }
+
+    #[tokio::test]
+    async fn near_its_end_the_sequence_is_exhausted_rather_than_repeated() {
+        let store = Forgetful(Cell::new(MAX_NUMBER - 5));
+        let ratchet = Ratchet::new(&store, Marks::default());
+        ratchet.check().await.unwrap();
+        store.0.set(0);
+        assert!(ratchet.reserve(Count::ONE).await.is_err());
+        let end = ratchet.reserve(Count::ONE).await.unwrap_err();
+        assert!(matches!(end, Error::Exhausted), "{end}");
+    }
+
+    #[tokio::test]
+    async fn a_floor_is_no_loss() {
+        let store = Forgetful(Cell::new(3));
+        let marks = Marks::above(1000);
+        let ratchet = Ratchet::new(&store, marks.clone());
+        assert_eq!(ratchet.reserve(Count::ONE).await.unwrap().first(), 1001);
+        assert_eq!(ratchet.check().await.unwrap(), 1001);
+        assert_eq!(marks.regressions(), 0);
     }
 }

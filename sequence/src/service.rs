@@ -35,7 +35,7 @@ impl From<Error> for Problem {
                 StatusCode::GATEWAY_TIMEOUT,
                 "no number could be reserved in time; try again",
             ),
-            Error::Unavailable(_) => {
+            Error::Unavailable(_) | Error::Regressed(_) | Error::Failed(_) => {
                 Problem::unavailable("no number can be reserved at the moment; try again", 1)
             }
         }

@@ -4,7 +4,7 @@ mod connection;
 
 use async_trait::async_trait;
 use sequence::{
-    Block, Count, Error, Kept, Sequence,
+    Block, Count, Error, Kept, Sequence, Store,
     wire::{self, EXHAUSTED},
 };
 use serde::Deserialize;
@@ -26,21 +26,6 @@ impl HttpSequence {
             host: host.to_owned(),
             port,
             kept: Kept::new(),
-        }
-    }
-
-    /// Asks whether something answers HTTP there, without taking a number.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`] with the reason.
-    pub async fn probe(&self) -> Result<(), Error> {
-        // Any answer will do; this one is a 405, since only GET and POST take a number.
-        let answer = self.exchange("OPTIONS", "/").await?;
-        if answer.status < 500 {
-            Ok(())
-        } else {
-            Err(self.refusal(&answer))
         }
     }
 
@@ -92,5 +77,25 @@ impl Sequence for HttpSequence {
             self.kept.give_up();
             self.unavailable(error)
         })
+    }
+}
+
+#[async_trait(?Send)]
+impl Store for HttpSequence {
+    /// Fails: `persistence_server` has no request for that.
+    async fn raise_above(&self, floor: u64) -> Result<(), Error> {
+        Err(self.unavailable(format_args!(
+            "it lost writes and hands out old numbers; restart it with SEQUENCE_FLOOR={floor}"
+        )))
+    }
+
+    async fn check(&self) -> Result<u64, Error> {
+        // It takes no number.
+        let answer = self.exchange("OPTIONS", "/").await?;
+        if answer.status < 500 {
+            Ok(0)
+        } else {
+            Err(self.refusal(&answer))
+        }
     }
 }

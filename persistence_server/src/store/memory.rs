@@ -48,7 +48,7 @@ impl Store for MemorySequence {
         Ok(())
     }
 
-    async fn check(&self) -> Result<(), Error> {
-        Ok(())
+    async fn check(&self) -> Result<u64, Error> {
+        Ok(self.last.load(Ordering::Acquire))
     }
 }

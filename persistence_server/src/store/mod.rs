@@ -6,16 +6,13 @@ pub mod memory;
 pub mod postgres;
 pub mod redis;
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
-use sequence::{Error, Marks, Ratchet, Store};
+use sequence::{Marks, Ratchet, Store};
 
 use self::{etcd::Etcd, file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
 use crate::{Settings, StoreKind};
@@ -60,10 +57,21 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
             Arc::new(move || Box::new(store.handle()))
         }
     };
+    let target = match settings.store {
+        StoreKind::Memory => "memory".to_owned(),
+        StoreKind::File => format!("file store in {}", settings.data_dir.display()),
+        StoreKind::Redis => format!("redis at {}:{}", settings.redis_host, settings.redis_port),
+        StoreKind::Postgres => format!("postgres at {}:{}", settings.pghost, settings.pgport),
+        StoreKind::Etcd => {
+            let urls = settings.etcd_endpoints.urls().iter();
+            let urls: Vec<String> = urls.map(ToString::to_string).collect();
+            format!("etcd at {}", urls.join(", "))
+        }
+    };
     Ok(OpenStore {
         kind: settings.store,
+        target,
         make,
-        floor: settings.sequence_floor.get(),
         marks: Marks::above(settings.sequence_floor.get()),
         operations,
     })
@@ -75,27 +83,16 @@ type Make = Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>;
 #[derive(Clone)]
 pub struct OpenStore {
     kind: StoreKind,
+    target: String,
     make: Make,
-    floor: u64,
     marks: Marks,
     operations: Operations,
 }
 
 impl OpenStore {
-    /// Makes the check of this store's readiness, for one thread.
-    ///
-    /// The first one that passes has raised the store above the floor. (Until then the ratchet
-    /// lets no number at or below it pass.)
-    pub fn checker(&self) -> impl AsyncFn() -> Result<(), Error> + use<> {
-        let (store, floor) = (self.handle(), self.floor);
-        let raised = Cell::new(floor == 0);
-        async move || {
-            if !raised.get() {
-                store.raise_above(floor).await?;
-                raised.set(true);
-            }
-            store.check().await
-        }
+    /// What it is and where, for people.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// A handle for one thread, with the ratchet in front that all handles share.

@@ -60,7 +60,7 @@ async fn reserve(handle: &EtcdSequence, n: u32) -> Result<Block, String> {
 /// Checks as the readiness does; the error is what people read.
 async fn check(handle: &EtcdSequence) -> Result<(), String> {
     match timeout(ATTEMPT, handle.check()).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.chain()),
         Err(_) => Err("abandoned".to_owned()),
     }

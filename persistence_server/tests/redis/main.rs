@@ -75,7 +75,7 @@ async fn first(sequence: &impl Sequence) -> u64 {
 /// Why the store does not work: what readiness says, and nobody gets a number either.
 async fn refusal(store: &impl Store) -> String {
     let reason = match store.check().await {
-        Ok(()) => panic!("the check must fail"),
+        Ok(_) => panic!("the check must fail"),
         Err(error) => error.chain(),
     };
     assert_eq!(reason.lines().count(), 1, "{reason:?}");

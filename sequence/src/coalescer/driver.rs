@@ -1,11 +1,15 @@
 //! The task that turns the queue into reservations.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    future::{Future, pending},
+    pin::pin,
+};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::yield_now,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Duration, Instant, timeout_at},
 };
 
 use super::{Limits, Monitor, Waiter};
@@ -13,22 +17,32 @@ use crate::{Backoff, Block, Count, Error, Sequence};
 
 pub(super) struct Driver<S> {
     sequence: S,
-    limits: Limits,
+    attempt: Duration,
     monitor: Monitor,
-    arrivals: UnboundedReceiver<Waiter>,
-    /// In order of arrival, and so in order of deadline.
-    queue: VecDeque<Waiter>,
-    /// How many of the queue must go alone: what they asked for together goes past the end of
-    /// the sequence, and the first of them may still fit.
+    queue: Queue,
+    /// How many of the queue must go alone. After a failure that is the first: while nothing
+    /// answers, each attempt may burn what it asks for. At the end of the sequence it is all of
+    /// a batch that goes past it, since the first of them may still fit.
     singly: usize,
-    /// Why the latest attempt failed.
-    trouble: Option<Error>,
 }
 
-/// Callers whose numbers are asked for in one call. Nobody joins once it is sealed.
+/// Callers that wait for a batch.
+struct Queue {
+    arrivals: UnboundedReceiver<Waiter>,
+    /// In order of arrival, and so in order of deadline.
+    waiters: VecDeque<Waiter>,
+    /// How long a caller waits at most.
+    deadline: Duration,
+    /// Why the latest attempt failed.
+    last_error: Option<Error>,
+}
+
+/// Callers whose numbers are asked for in one call. No caller joins once it is sealed.
 struct Batch {
-    waiters: Vec<Waiter>,
+    waiters: VecDeque<Waiter>,
     total: Count,
+    /// Numbers of callers that were at the front and whose deadline has passed.
+    expired: u64,
 }
 
 impl<S: Sequence> Driver<S> {
@@ -40,82 +54,75 @@ impl<S: Sequence> Driver<S> {
     ) -> Self {
         Self {
             sequence,
-            limits,
+            attempt: limits.attempt,
             monitor,
-            arrivals,
-            queue: VecDeque::new(),
+            queue: Queue {
+                arrivals,
+                waiters: VecDeque::new(),
+                deadline: limits.deadline,
+                last_error: None,
+            },
             singly: 0,
-            trouble: None,
         }
     }
 
     /// Serves the queue until no handle of it is left.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        while self.gather().await {
-            self.expire();
-            let Some(batch) = self.seal() else { continue };
-            match self.attempt(&batch).await {
+        while self.queue.gather().await {
+            let Some(mut batch) = self.seal() else {
+                continue;
+            };
+            let limit = Instant::now() + self.attempt;
+            let reserve = self.sequence.reserve(batch.total);
+            let result = match self.queue.watch(&mut batch, limit, reserve).await {
+                None => Err(Error::TimedOut),
+                Some(Ok(block)) if block.count() != batch.total => {
+                    Err(Error::unavailable("block size does not match the request"))
+                }
+                Some(result) => result,
+            };
+            if matches!(result, Ok(_) | Err(Error::Exhausted)) {
+                self.monitor.recovered();
+                self.queue.last_error = None;
+                backoff.reset();
+            }
+            match result {
                 Ok(block) => {
-                    self.monitor.succeeded(block);
-                    self.trouble = None;
-                    backoff.reset();
+                    self.monitor.reserved(block);
                     batch.deliver(block);
                 }
                 Err(error) if error.is_transient() => {
                     self.monitor.failed(&error);
-                    self.trouble = Some(error);
+                    self.queue.last_error = Some(error);
                     let retry = Instant::now() + backoff.next_wait();
-                    let retry = retry.min(batch.deadline());
-                    self.put_back(batch);
-                    sleep_until(retry).await;
+                    self.queue.watch(&mut batch, retry, pending::<()>()).await;
+                    self.singly = 1;
+                    self.queue.put_back(batch);
                 }
-                Err(_) if batch.waiters.len() > 1 => {
+                Err(Error::Exhausted) if batch.waiters.len() > 1 => {
                     self.singly = batch.waiters.len();
-                    self.put_back(batch);
+                    self.queue.put_back(batch);
                 }
-                Err(error) => batch.fail(&error),
+                Err(error) => {
+                    if !matches!(error, Error::Exhausted) {
+                        self.monitor.failed(&error);
+                    }
+                    batch.fail(&error);
+                }
             }
-        }
-    }
-
-    /// Waits until somebody is in the queue; false when nobody can come any more.
-    async fn gather(&mut self) -> bool {
-        if self.queue.is_empty() && self.arrivals.is_empty() {
-            match self.arrivals.recv().await {
-                Some(waiter) => self.queue.push_back(waiter),
-                None => return false,
-            }
-        } else {
-            // Under load more requests have been received than tasks have come to their turn:
-            // let them join. With 32 connections to `hash_server` this saves a tenth of the CPU
-            // time, and it is no wait.
-            yield_now().await;
-        }
-        while let Ok(waiter) = self.arrivals.try_recv() {
-            self.queue.push_back(waiter);
-        }
-        true
-    }
-
-    /// Answers those whose deadline has passed: with the trouble where there is a known one.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        while let Some(late) = self.queue.pop_front_if(|waiter| waiter.deadline <= now) {
-            let error = self.trouble.clone().unwrap_or(Error::TimedOut);
-            // A caller that has hung up does not mind.
-            let _ = late.answer.send(Err(error));
         }
     }
 
     /// Takes from the queue as many callers as one reservation can serve, without those that
     /// have hung up.
     fn seal(&mut self) -> Option<Batch> {
-        self.queue.retain(|waiter| !waiter.answer.is_closed());
-        let most = if self.singly > 0 { 1 } else { self.queue.len() };
+        let waiters = &mut self.queue.waiters;
+        waiters.retain(|waiter| !waiter.answer.is_closed());
+        let most = if self.singly > 0 { 1 } else { waiters.len() };
         let mut size = 0;
         let mut total = None;
-        for waiter in self.queue.iter().take(most) {
+        for waiter in waiters.iter().take(most) {
             let sum = match total {
                 None => Some(waiter.count),
                 Some(total) => waiter.count.checked_add(total),
@@ -129,43 +136,82 @@ impl<S: Sequence> Driver<S> {
         self.singly = self.singly.saturating_sub(size);
         Some(Batch {
             total: total?,
-            waiters: self.queue.drain(..size).collect(),
+            waiters: waiters.drain(..size).collect(),
+            expired: 0,
         })
     }
+}
 
-    /// One call of the sequence, no longer than allowed nor past the first caller's deadline.
-    async fn attempt(&self, batch: &Batch) -> Result<Block, Error> {
-        let limit = (Instant::now() + self.limits.attempt).min(batch.deadline());
-        let block = timeout_at(limit, self.sequence.reserve(batch.total))
-            .await
-            .unwrap_or(Err(Error::TimedOut))?;
-        if block.count() != batch.total {
-            return Err(Error::unavailable("the block has not the size asked for"));
+impl Queue {
+    /// Waits until a caller is in the queue; false when none can come any more.
+    async fn gather(&mut self) -> bool {
+        if self.waiters.is_empty() && self.arrivals.is_empty() {
+            match self.arrivals.recv().await {
+                Some(waiter) => self.waiters.push_back(waiter),
+                None => return false,
+            }
+        } else {
+            // Under load more requests have been received than tasks have come to their turn:
+            // let them join. With 32 connections to `hash_server` this saves a tenth of the CPU
+            // time, and it is no wait.
+            yield_now().await;
         }
-        Ok(block)
+        self.take_arrivals();
+        true
+    }
+
+    fn take_arrivals(&mut self) {
+        while let Ok(waiter) = self.arrivals.try_recv() {
+            self.waiters.push_back(waiter);
+        }
+    }
+
+    /// Waits for `future` until `limit`. Callers whose deadline passes meanwhile get their error,
+    /// and the wait goes on for those behind them.
+    async fn watch<T>(
+        &mut self,
+        batch: &mut Batch,
+        limit: Instant,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut future = pin!(future);
+        loop {
+            let now = Instant::now();
+            // A caller that has yet to come waits longer than that.
+            let next = now + self.deadline;
+            let first = batch.waiters.front().or(self.waiters.front());
+            let next = first.map_or(next, |waiter| waiter.deadline);
+            if let Ok(value) = timeout_at(next.min(limit), &mut future).await {
+                return Some(value);
+            }
+            let now = Instant::now();
+            batch.expired += expire(&mut batch.waiters, now, self.last_error.as_ref());
+            self.take_arrivals();
+            expire(&mut self.waiters, now, self.last_error.as_ref());
+            if now >= limit {
+                return None;
+            }
+        }
     }
 
     fn put_back(&mut self, batch: Batch) {
         for waiter in batch.waiters.into_iter().rev() {
-            self.queue.push_front(waiter);
+            self.waiters.push_front(waiter);
         }
     }
 }
 
 impl Batch {
-    /// When the caller that came first gives up.
-    fn deadline(&self) -> Instant {
-        // A batch is never empty: it is made with its first waiter.
-        self.waiters[0].deadline
-    }
-
-    /// Deals the block out in order of arrival. The part of a caller that has hung up meanwhile
-    /// stays a gap: nobody else may get it, for a later caller must have larger numbers.
+    /// Deals the block out in order of arrival. The part of a caller that has hung up or expired
+    /// meanwhile stays a gap: a later caller must have larger numbers, so none may get it.
     fn deliver(self, block: Block) {
-        let sizes: Vec<Count> = self.waiters.iter().map(|waiter| waiter.count).collect();
-        for (waiter, part) in self.waiters.into_iter().zip(block.deal(sizes)) {
-            let _ = waiter.answer.send(Ok(part));
+        let mut next = block.first() + self.expired;
+        for waiter in self.waiters {
+            let part = Block::new(next, waiter.count).map_err(Error::from);
+            next += u64::from(waiter.count.get());
+            let _ = waiter.answer.send(part);
         }
+        assert_eq!(next, block.last() + 1, "the parts add up to the block");
     }
 
     fn fail(self, error: &Error) {
@@ -173,4 +219,18 @@ impl Batch {
             let _ = waiter.answer.send(Err(error.clone()));
         }
     }
+}
+
+/// Answers the callers whose deadline has passed, with the error of the latest attempt if there
+/// was one. Returns how many numbers they had asked for.
+fn expire(waiters: &mut VecDeque<Waiter>, now: Instant, last_error: Option<&Error>) -> u64 {
+    let mut numbers = 0;
+    while let Some(late) = waiters.pop_front_if(|waiter| waiter.deadline <= now) {
+        numbers += u64::from(late.count.get());
+        // A caller that has hung up does not read it.
+        let _ = late
+            .answer
+            .send(Err(last_error.cloned().unwrap_or(Error::TimedOut)));
+    }
+    numbers
 }

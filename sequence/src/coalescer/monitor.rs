@@ -1,13 +1,13 @@
-//! What the coalescers of one process have done, and whether it works.
+//! What the coalescers of one process have done, and whether reservations work.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use tracing::{info, warn};
 
-use crate::{Block, Error};
+use crate::{Block, Count, Error, Sequence};
 
 /// Counts what the coalescers of one process do. A clone shares the counts.
 #[derive(Clone, Debug, Default)]
@@ -18,9 +18,7 @@ struct State {
     batches: AtomicU64,
     numbers: AtomicU64,
     failures: AtomicU64,
-    /// Read on every batch, so that the common case takes no lock.
-    in_trouble: AtomicBool,
-    trouble: Mutex<Option<Error>>,
+    last_error: Mutex<Option<Error>>,
 }
 
 impl Monitor {
@@ -40,40 +38,80 @@ impl Monitor {
     }
 
     /// Why the latest reservation of some worker failed, if none has succeeded since.
-    pub fn trouble(&self) -> Option<Error> {
+    pub fn last_error(&self) -> Option<Error> {
         self.lock().clone()
     }
 
-    pub(super) fn succeeded(&self, block: Block) {
-        self.0.batches.fetch_add(1, Ordering::Relaxed);
-        let numbers = u64::from(block.count().get());
-        self.0.numbers.fetch_add(numbers, Ordering::Relaxed);
-        self.recovered();
-    }
-
-    /// Ends the trouble, if there is any: somebody has seen that numbers can be reserved.
+    /// Forgets the last error: a reservation has succeeded.
     pub fn recovered(&self) {
-        if self.0.in_trouble.load(Ordering::Relaxed) && self.lock().take().is_some() {
-            self.0.in_trouble.store(false, Ordering::Relaxed);
-            info!("numbers can be reserved again");
+        if self.lock().take().is_some() {
+            info!("reservations recovered");
         }
     }
 
-    /// The log gets one line when trouble begins and one when it ends, however many callers
+    /// Makes sure that reservations work. After a failure only a reservation shows that, so one
+    /// number is taken then, which becomes a gap; before, none.
+    ///
+    /// # Errors
+    ///
+    /// Why they still fail.
+    pub async fn confirm(&self, sequence: &impl Sequence) -> Result<(), Error> {
+        if self.last_error().is_none() {
+            return Ok(());
+        }
+        match sequence.reserve(Count::ONE).await {
+            // A sequence at its end works, too.
+            Ok(_) | Err(Error::Exhausted) => Ok(self.recovered()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn reserved(&self, block: Block) {
+        self.0.batches.fetch_add(1, Ordering::Relaxed);
+        let numbers = u64::from(block.count().get());
+        self.0.numbers.fetch_add(numbers, Ordering::Relaxed);
+    }
+
+    /// The log gets one line at the first failure and one at the recovery, however many callers
     /// wait in between.
     pub(super) fn failed(&self, error: &Error) {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
         if self.lock().replace(error.clone()).is_none() {
-            self.0.in_trouble.store(true, Ordering::Relaxed);
-            warn!(reason = error.chain(), "numbers cannot be reserved");
+            warn!(reason = error.chain(), "reservation failed, retrying");
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
         // The value is replaced whole, so a panic elsewhere cannot have left it half written.
         self.0
-            .trouble
+            .last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_order_of_failures_and_recoveries_leaves_an_error_behind() {
+        let monitor = Monitor::default();
+        let worker = || {
+            for _ in 0..50_000 {
+                monitor.failed(&Error::TimedOut);
+                monitor.recovered();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(worker);
+            scope.spawn(worker);
+        });
+        monitor.recovered();
+        assert!(monitor.last_error().is_none(), "it would stay for ever");
+        monitor.failed(&Error::TimedOut);
+        assert!(monitor.last_error().is_some());
     }
 }

@@ -173,18 +173,125 @@ async fn the_numbers_of_a_caller_that_hung_up_in_flight_become_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_batch_is_tried_again_together_with_those_who_came_meanwhile() {
+async fn after_a_failure_the_first_goes_alone_and_the_others_follow_together() {
     on_one_thread(async |sequence, coalescer| {
         sequence
             .0
             .failures
             .borrow_mut()
             .push(Error::unavailable("refused"));
+        let waiting = [2, 1, 3].map(|count| ask(&coalescer, count));
+        let mut firsts = Vec::new();
+        for one in waiting {
+            firsts.push(one.await.unwrap().unwrap().first());
+        }
+        assert_eq!(firsts, [1, 3, 4]);
+        assert_eq!(sequence.calls(), [6, 2, 4]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_burns_few_numbers() {
+    on_one_thread(async |sequence, coalescer| {
+        sequence.hold();
+        let waiting: Vec<_> = (0..900).map(|_| ask(&coalescer, 1)).collect();
+        sleep(LIMITS.deadline + Duration::from_secs(1)).await;
+        for one in waiting {
+            assert!(matches!(one.await.unwrap(), Err(Error::TimedOut)));
+        }
+        let calls = sequence.calls();
+        assert!(calls.len() >= 4, "{calls:?}");
+        assert!(calls[1..].iter().all(|&count| count == 1), "{calls:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_flight_ends_one_wait_and_not_the_attempt() {
+    let limits = Limits {
+        attempt: Duration::from_secs(60),
+        ..LIMITS
+    };
+    with_limits(limits, async |sequence, coalescer| {
+        sequence.hold();
+        let start = Instant::now();
+        let late = [ask(&coalescer, 2), ask(&coalescer, 3)];
+        sleep(Duration::from_secs(4)).await;
+        let behind = ask(&coalescer, 1);
+        for one in late {
+            assert!(matches!(one.await.unwrap(), Err(Error::TimedOut)));
+        }
+        assert!(start.elapsed() < LIMITS.deadline.mul_f64(1.1));
+        sequence.let_through();
+        assert_eq!(behind.await.unwrap().unwrap().first(), 6);
+        assert_eq!(sequence.calls(), [5, 1], "one attempt outlived its callers");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_behind_an_attempt_without_callers_gets_its_own_deadline() {
+    let limits = Limits {
+        attempt: Duration::from_secs(60),
+        ..LIMITS
+    };
+    with_limits(limits, async |sequence, coalescer| {
+        sequence.hold();
+        assert!(coalescer.reserve(Count::ONE).await.is_err());
+        sleep(Duration::from_secs(3)).await;
+        let start = Instant::now();
+        assert!(coalescer.reserve(Count::ONE).await.is_err());
+        let waited = start.elapsed();
+        assert!(waited >= LIMITS.deadline, "{waited:?}");
+        assert!(waited < LIMITS.deadline.mul_f64(1.1), "{waited:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn part_of_a_batch_that_expired_in_flight_stays_a_gap() {
+    let limits = Limits {
+        attempt: Duration::from_secs(60),
+        ..LIMITS
+    };
+    with_limits(limits, async |sequence, coalescer| {
+        sequence.hold();
         let first = ask(&coalescer, 1);
         settle().await;
-        let second = ask(&coalescer, 1);
-        assert_eq!(first.await.unwrap().unwrap().first(), 1);
-        assert_eq!(second.await.unwrap().unwrap().first(), 2);
+        let early = ask(&coalescer, 5);
+        sleep(Duration::from_secs(1)).await;
+        let late = ask(&coalescer, 7);
+        settle().await;
+        sequence.let_through();
+        first.await.unwrap().unwrap();
+        sequence.hold();
+        assert!(early.await.unwrap().is_err());
+        sequence.let_through();
+        let block = late.await.unwrap().unwrap();
+        assert_eq!((block.first(), block.count().get()), (7, 7));
+        assert_eq!(sequence.calls(), [1, 12]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequence_that_failed_for_good_answers_all_at_once() {
+    on_one_thread(async |sequence, coalescer| {
+        sequence.hold();
+        let first = ask(&coalescer, 1);
+        settle().await;
+        let others = [ask(&coalescer, 1), ask(&coalescer, 1)];
+        settle().await;
+        let failures = (0..2).map(|_| Error::failed("the disk is gone"));
+        sequence.0.failures.borrow_mut().extend(failures);
+        let start = Instant::now();
+        sequence.let_through();
+        for one in [first].into_iter().chain(others) {
+            let error = one.await.unwrap().unwrap_err();
+            assert!(matches!(error, Error::Failed(_)), "{error}");
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
         assert_eq!(sequence.calls(), [1, 2]);
     })
     .await;

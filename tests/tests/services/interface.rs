@@ -271,9 +271,7 @@ fn a_cause_stays_in_the_log_and_out_of_the_answer() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     let text = answer.text();
     assert!(!text.contains(&port) && !text.contains("refused"), "{text}");
-    let logged = hash
-        .stderr()
-        .wait_for("numbers cannot be reserved", started::SOON);
+    let logged = hash.stderr().wait_for("reservation failed", started::SOON);
     assert!(
         logged.contains(&port) && logged.contains("refused"),
         "{logged}"

@@ -41,7 +41,7 @@ fn a_process_without_its_dependency_waits_for_it_quietly() {
         "waiting for a dependency takes {share} of a CPU"
     ));
     assert!(is_quiet, "waiting takes {share} of a CPU");
-    let complaints = |line: &String| line.contains("dependency does not work");
+    let complaints = |line: &String| line.contains("dependency is down");
     assert_eq!(
         hash.stderr()
             .all()

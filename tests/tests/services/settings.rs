@@ -170,7 +170,7 @@ fn the_health_check_says_why_a_service_is_not_ready() {
         .env("PERSISTENCE_PORT", "1")
         .start();
     let port = hash.admin_addr().port().to_string();
-    hash.stderr().wait_for("dependency does not work", LIMIT);
+    hash.stderr().wait_for("dependency is down", LIMIT);
     let failed = run_to_end(
         "hash_server",
         &[("ADMIN_PORT", &port)],

@@ -204,9 +204,9 @@ impl Store for EtcdSequence {
         self.advance(target).await.map(drop)
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<u64, Error> {
         let probe = async |connection: &mut Connection| connection.probe(&self.shared.key).await;
-        self.call(probe).await.map(drop)
+        Ok(self.call(probe).await?.last())
     }
 }
 

@@ -67,7 +67,7 @@ impl FileSequence {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
-        let stopped = || Error::unavailable("the file store has stopped after a failure");
+        let stopped = || Error::failed("the file store has stopped after a failure");
         let (answer, result) = oneshot::channel();
         self.commands.send(command(answer)).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
@@ -88,7 +88,7 @@ impl Store for FileSequence {
             .await
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<u64, Error> {
         // It is answered in turn, so this also tells whether the disk still takes writes.
         self.ask(|answer| Command::Check { answer }).await
     }

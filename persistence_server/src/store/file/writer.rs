@@ -23,7 +23,7 @@ pub(super) enum Command {
     },
     /// A sign of life.
     Check {
-        answer: oneshot::Sender<Result<(), Error>>,
+        answer: oneshot::Sender<Result<u64, Error>>,
     },
 }
 
@@ -82,7 +82,7 @@ impl<F: DiskFile> Writer<F> {
                     replies.push(Box::new(move || drop(answer.send(Ok(())))));
                 }
                 Command::Check { answer } => {
-                    replies.push(Box::new(move || drop(answer.send(Ok(())))));
+                    replies.push(Box::new(move || drop(answer.send(Ok(last)))));
                 }
             }
         }

@@ -204,9 +204,12 @@ impl Store for PostgresSequence {
             .await
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<u64, Error> {
         let (target, name) = (&self.store.target, &*self.store.name);
-        self.call(async |session| ensure(session, target, name).await)
-            .await
+        self.call(async |session| {
+            ensure(session, target, name).await?;
+            Ok(stored(session, name).await?.unwrap_or(0))
+        })
+        .await
     }
 }

@@ -17,7 +17,7 @@ const LARGEST_LAG: i64 = 3;
 
 /// Asks the server what it is, and refuses it for what would break the promise. It writes
 /// nothing and takes no number.
-pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Result<(), Failure> {
+pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Result<u64, Failure> {
     let mut commands = Pipeline::with_capacity(6);
     commands.cmd("INFO").arg("server");
     commands.cmd("INFO").arg("replication");
@@ -38,11 +38,11 @@ pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Res
         Some(Value::Int(_)) => return Err(Failure::Expires(server.key.clone())),
         other => return Err(Failure::reply("PTTL", other)),
     }
-    script::expect_number(&server.key, replies.next())?;
+    let last = script::expect_number(&server.key, replies.next())?;
 
     let warnings = judge(&about, &replication, &settings, server.rules)?;
     server.warn(warnings.join("; "));
-    Ok(())
+    Ok(last)
 }
 
 /// Applies the rules: what they do not forbid and people should know is a warning.

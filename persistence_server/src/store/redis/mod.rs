@@ -146,17 +146,19 @@ impl Store for RedisSequence {
             let raised = self.write(connection, RAISE, floor).await?;
             let checked =
                 raised.and_then(|reply| script::expect_number(&self.server.key, Some(reply)));
-            Ok(checked.map_err(|failure| self.server.unavailable(failure)))
+            Ok(checked
+                .map(drop)
+                .map_err(|failure| self.server.unavailable(failure)))
         };
         self.ask(raise).await?
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<u64, Error> {
         let inspect = async |connection: &mut Connection| {
             let now = self.server.suspicions();
-            inspection::inspect(&self.server, connection).await?;
+            let last = inspection::inspect(&self.server, connection).await?;
             connection.inspected = Some(now);
-            Ok(())
+            Ok(last)
         };
         let open = async || Connection::open(&self.server).await;
         let checked = self.kept.call(open, inspect).await;

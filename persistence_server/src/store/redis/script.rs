@@ -77,7 +77,7 @@ impl Stored {
 }
 
 /// Refuses a stored value that is not a number of the sequence.
-pub(super) fn expect_number(key: &str, reply: Option<Value>) -> Result<(), Failure> {
+pub(super) fn expect_number(key: &str, reply: Option<Value>) -> Result<u64, Failure> {
     let key = key.to_owned();
     if let Some(Value::ServerError(error)) = &reply {
         let words = format!("{} {}", error.code(), error.details().unwrap_or_default());
@@ -87,7 +87,7 @@ pub(super) fn expect_number(key: &str, reply: Option<Value>) -> Result<(), Failu
         }
     }
     match Stored::read(self::reply(reply)?)? {
-        Stored::Number(_) => Ok(()),
+        Stored::Number(last) => Ok(last),
         Stored::Strange(text) => Err(Failure::NotANumber { key, text }),
     }
 }
