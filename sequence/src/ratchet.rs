@@ -17,16 +17,23 @@ use crate::{Block, Count, Error, MAX_NUMBER, Sequence, Store};
 const MARGIN: u64 = 1_000_000_000;
 
 /// What all ratchets of one process know together. A clone shares it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Marks(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     highest: AtomicU64,
     /// The store is at or above this number, once it was raised there.
     floor: u64,
     raised: AtomicBool,
     regressions: AtomicU64,
+}
+
+impl Default for Marks {
+    /// Marks for a process that knows of no number.
+    fn default() -> Self {
+        Self::above(0)
+    }
 }
 
 impl Marks {

@@ -4,6 +4,7 @@ mod backend;
 mod fail_over;
 mod faults;
 mod outages;
+mod recovery;
 mod replicas;
 
 /// Makes a test of each function for each networked store.
