@@ -76,8 +76,8 @@ impl Program {
              Environment variables:\n"
         );
         let environment = self.environment();
-        for variable in S::VARIABLES.iter().chain(Common::VARIABLES) {
-            describe(&mut text, variable, &environment.default_of(variable));
+        for variable in S::variables().into_iter().chain(Common::variables()) {
+            describe(&mut text, &variable, &environment.default_of(&variable));
         }
         text.push_str("\nExit codes: 0 stopped as asked, 1 failed, 2 a setting cannot be used\n");
         text
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn help_lists_every_variable_with_its_default() {
         let help = GREETER.help::<Common>();
-        for variable in Common::VARIABLES {
+        for variable in Common::variables() {
             assert!(
                 help.contains(&format!("  {} (default: ", variable.name())),
                 "{help}"

@@ -11,7 +11,7 @@ use crate::{
     healthcheck, life, logs,
     program::{Command, Program},
     service::{Context, Service},
-    settings::{BadValue, Common, Settings},
+    settings::{BadValue, Common, Settings, both},
 };
 
 /// The exit code of a process that a setting or the command line kept from starting.
@@ -76,22 +76,15 @@ pub fn run<S: Settings>(
 /// The service's own settings, the common ones, and which messages to log.
 fn read_settings<S: Settings>(program: Program) -> Result<(S, Common, Targets), Vec<BadValue>> {
     let environment = program.environment();
-    let settings = environment.read::<S>();
     let common = environment
         .read::<Common>()
         .and_then(|common| match logs::filter(&common) {
             Ok(filter) => Ok((common, filter)),
             Err(bad) => Err(vec![bad]),
         });
-    match (settings, common) {
-        (Ok(settings), Ok((common, filter))) => Ok((settings, common, filter)),
-        // All bad values at once, so that nobody mends them one start at a time.
-        (settings, common) => Err([settings.err(), common.err()]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .collect()),
-    }
+    // All bad values at once, and not one at each start.
+    let (settings, (common, filter)) = both(S::read(&environment), common)?;
+    Ok((settings, common, filter))
 }
 
 /// Settings that parse, each by itself, and still cannot be used.

@@ -13,7 +13,10 @@ use chassis::{
 };
 use sequence::{Coalescer, Count, Limits, Monitor, Store as _, service::with_metrics, wire};
 
-pub use self::settings::{Number, SequenceName, Settings, StoreKind};
+pub use self::settings::{
+    EtcdSettings, FileSettings, Number, PostgresSettings, RedisSettings, SequenceName, Settings,
+    StoreSettings,
+};
 use self::store::OpenStore;
 
 /// What the program calls itself.

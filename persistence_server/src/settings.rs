@@ -2,23 +2,41 @@
 
 use std::{num::NonZeroU16, path::PathBuf};
 
-use chassis::settings::{Secret, Switch};
+use chassis::settings::{BadValue, Environment, Secret, Switch, Variable, both};
 use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
 use crate::store::{etcd::Endpoints, postgres::SslMode};
 
 chassis::settings! {
-    /// The settings of `persistence_server`, besides those of every service.
-    pub struct Settings {
+    /// Which store is in use.
+    struct StoreChoice {
         /// Where the numbers are kept; memory forgets them at every restart.
         store: StoreKind = "file", "file, redis, postgres, etcd or memory";
+    }
+}
+
+chassis::settings! {
+    /// What is kept in the store.
+    struct SequenceSettings {
         /// Name of the sequence: each name in a store counts by itself.
         sequence: SequenceName = "numbers", "a letter, then up to 62 letters, digits, _ or -";
         /// All numbers up to this one are taken, whatever the store says: for a move to another store.
         sequence_floor: Number = "0", "a number from 0 to 9007199254740991";
+    }
+}
+
+chassis::settings! {
+    /// The settings of the file store.
+    pub struct FileSettings {
         /// Directory of the file store. It must exist: a new one would begin again at 1.
         data_dir: PathBuf = "data", "the path of a directory";
+    }
+}
+
+chassis::settings! {
+    /// The settings of the Postgres store.
+    pub struct PostgresSettings {
         /// Host of PostgreSQL; these settings have the names and meanings that libpq gives them.
         pghost: String = "127.0.0.1", "a host name, an IP address, or the directory of a Unix socket";
         /// Port of PostgreSQL.
@@ -33,6 +51,12 @@ chassis::settings! {
         pgsslmode: SslMode = "disable", "disable, prefer, require, verify-ca or verify-full";
         /// Authorities that may have issued PostgreSQL's certificate.
         pgsslrootcert: Option<String> = "", "the path of a PEM file, or system for those of the system";
+    }
+}
+
+chassis::settings! {
+    /// The settings of the Redis store.
+    pub struct RedisSettings {
         /// Host of the Redis server, the primary.
         redis_host: String = "127.0.0.1", "an IP address or a host name";
         /// Port of the Redis server.
@@ -51,10 +75,16 @@ chassis::settings! {
         redis_require_durable: bool = "false", "true or false";
         /// Replicas of the Redis server that must confirm each write; 0 for none.
         redis_min_replicas: u8 = "0", "a number from 0 to 255";
+    }
+}
+
+chassis::settings! {
+    /// The settings of the etcd store.
+    pub struct EtcdSettings {
         /// Members of the etcd cluster; the others take over where one fails.
         etcd_endpoints: Endpoints = "http://127.0.0.1:2379", "URLs as http://HOST:PORT or https://HOST:PORT, separated by commas";
         /// User of etcd, if it asks for one.
-        etcd_username: Option<String> = "", "any text";
+        etcd_username: Option<String> = "", "the name of a user";
         /// Password of that user.
         etcd_password: Option<Secret> = "", "any text" (secret);
         /// Authority that signed the certificates of etcd; needed for https.
@@ -62,20 +92,73 @@ chassis::settings! {
     }
 }
 
-/// The stores there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoreKind {
+/// The settings of `persistence_server`, besides those of every service.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which sequence is served.
+    pub sequence: SequenceName,
+    /// All numbers up to this one are taken.
+    pub floor: Number,
+    /// Which store is in use, and its settings.
+    pub store: StoreSettings,
+}
+
+/// The settings of the store in use; those of the others are never read.
+#[derive(Clone, Debug)]
+pub enum StoreSettings {
     /// A file in `DATA_DIR`, durable before the answer.
-    File,
+    File(FileSettings),
     /// A row in a Postgres database.
-    Postgres,
+    Postgres(PostgresSettings),
+    /// A key in a Redis server.
+    Redis(RedisSettings),
     /// A key in the etcd cluster at `ETCD_ENDPOINTS`.
-    Etcd,
+    Etcd(EtcdSettings),
     /// Nothing durable: a restart begins at 1 again.
     Memory,
-    /// A key in a Redis server.
+}
+
+impl chassis::settings::Settings for Settings {
+    fn variables() -> Vec<Variable> {
+        [
+            StoreChoice::variables(),
+            SequenceSettings::variables(),
+            FileSettings::variables(),
+            PostgresSettings::variables(),
+            RedisSettings::variables(),
+            EtcdSettings::variables(),
+        ]
+        .concat()
+    }
+
+    fn read(environment: &Environment) -> Result<Self, Vec<BadValue>> {
+        let store = environment.read().and_then(|StoreChoice { store }| {
+            Ok(match store {
+                StoreKind::File => StoreSettings::File(environment.read()?),
+                StoreKind::Postgres => StoreSettings::Postgres(environment.read()?),
+                StoreKind::Redis => StoreSettings::Redis(environment.read()?),
+                StoreKind::Etcd => StoreSettings::Etcd(environment.read()?),
+                StoreKind::Memory => StoreSettings::Memory,
+            })
+        });
+        let (sequence, store) = both(environment.read::<SequenceSettings>(), store)?;
+        Ok(Self {
+            sequence: sequence.sequence,
+            floor: sequence.sequence_floor,
+            store,
+        })
+    }
+}
+
+/// The stores there are.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoreKind {
+    File,
+    Postgres,
     Redis,
+    Etcd,
+    Memory,
 }
 
 /// A number of the sequence, or 0.
@@ -133,21 +216,24 @@ impl TryFrom<String> for SequenceName {
 
 #[cfg(test)]
 mod tests {
-    use chassis::settings::Environment;
+    use chassis::settings::Settings as _;
 
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
         let environment: Environment = variables.iter().copied().collect();
-        environment.read().map_err(|bad| bad[0].to_string())
+        Settings::read(&environment)
+            .map_err(|bad| bad.iter().map(|bad| format!("{bad}\n")).collect())
     }
 
     #[test]
     fn without_variables_the_numbers_are_kept_in_a_file() {
         let settings = read(&[]).unwrap();
-        assert_eq!(settings.store, StoreKind::File);
+        let StoreSettings::File(FileSettings { data_dir }) = settings.store else {
+            panic!("{settings:?}");
+        };
+        assert_eq!(data_dir, PathBuf::from("data"));
         assert_eq!(settings.sequence.as_str(), "numbers");
-        assert_eq!(settings.data_dir, PathBuf::from("data"));
     }
 
     #[test]
@@ -160,8 +246,52 @@ mod tests {
     }
 
     #[test]
+    fn only_the_settings_of_the_store_in_use_are_judged() {
+        let bad = [
+            ("file", "DATA_DIR", None),
+            ("redis", "REDIS_PORT", Some("tcp://10.0.0.1:6379")),
+            ("redis", "REDIS_PASSWORD_FILE", Some("/nowhere")),
+            ("postgres", "PGPASSWORD_FILE", Some("/nowhere")),
+            ("etcd", "ETCD_ENDPOINTS", Some("tcp://10.0.0.1:2379")),
+            ("etcd", "ETCD_PASSWORD_FILE", Some("/nowhere")),
+        ];
+        for store in ["file", "redis", "postgres", "etcd", "memory"] {
+            let mut variables = vec![("STORE", store)];
+            variables.extend(
+                bad.iter()
+                    .filter_map(|(_, name, value)| Some((*name, (*value)?))),
+            );
+            let lines = read(&variables).err().unwrap_or_default();
+            let named: Vec<&str> = bad
+                .iter()
+                .filter(|(owner, _, value)| *owner == store && value.is_some())
+                .map(|(_, name, _)| *name)
+                .collect();
+            assert_eq!(lines.lines().count(), named.len(), "{store}: {lines}");
+            for name in named {
+                assert!(lines.contains(name), "{store}: {lines}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_values_of_the_sequence_and_of_the_store_are_reported_together() {
+        let lines = read(&[
+            ("STORE", "redis"),
+            ("SEQUENCE", "../up"),
+            ("REDIS_DB", "-1"),
+        ])
+        .unwrap_err();
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert!(
+            lines.contains("SEQUENCE") && lines.contains("REDIS_DB"),
+            "{lines}"
+        );
+    }
+
+    #[test]
     fn a_service_link_of_kubernetes_in_place_of_the_redis_port_is_recognised() {
-        let line = read(&[("REDIS_PORT", "tcp://10.0.0.1:6379")]).unwrap_err();
+        let line = read(&[("STORE", "redis"), ("REDIS_PORT", "tcp://10.0.0.1:6379")]).unwrap_err();
         assert!(
             line.starts_with("REDIS_PORT=") && line.contains("enableServiceLinks: false"),
             "{line}"
@@ -170,7 +300,10 @@ mod tests {
 
     #[test]
     fn the_redis_settings_have_safe_bounds_and_hide_the_password() {
-        let settings = read(&[("REDIS_PASSWORD", "hush"), ("REDIS_USERNAME", "me")]).unwrap();
+        let environment: Environment = [("REDIS_PASSWORD", "hush"), ("REDIS_USERNAME", "me")]
+            .into_iter()
+            .collect();
+        let settings: RedisSettings = environment.read().unwrap();
         assert_eq!(settings.redis_port.get(), 6379);
         assert_eq!(settings.redis_username.as_deref(), Some("me"));
         assert!(!format!("{settings:?}").contains("hush"));
@@ -182,17 +315,17 @@ mod tests {
             ("REDIS_REQUIRE_DURABLE", "on"),
             ("REDIS_MIN_REPLICAS", "256"),
         ] {
-            let line = read(&[(name, bad)]).unwrap_err();
+            let line = read(&[("STORE", "redis"), (name, bad)]).unwrap_err();
             assert!(line.starts_with(name), "{line}");
         }
     }
 
     #[test]
     fn the_floor_is_a_number_of_the_sequence() {
-        assert_eq!(read(&[]).unwrap().sequence_floor.get(), 0);
+        assert_eq!(read(&[]).unwrap().floor.get(), 0);
         let max = MAX_NUMBER.to_string();
         let settings = read(&[("SEQUENCE_FLOOR", &max)]).unwrap();
-        assert_eq!(settings.sequence_floor.get(), MAX_NUMBER);
+        assert_eq!(settings.floor.get(), MAX_NUMBER);
         for bad in ["9007199254740992", "-1", "1e6", "many"] {
             assert!(
                 read(&[("SEQUENCE_FLOOR", bad)])

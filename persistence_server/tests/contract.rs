@@ -2,17 +2,26 @@
 
 use std::{path::Path, time::Duration};
 
-use persistence_server::store::{Operations, file::FileSequence, memory::MemorySequence};
+use persistence_server::{
+    FileSettings, SequenceName,
+    store::{Operations, file::FileStore, memory::MemoryStore},
+};
 use sequence::{Count, Sequence as _, Store as _, contract};
 use tokio::time::sleep;
 
-fn try_open(dir: &Path, name: &str) -> Result<FileSequence, String> {
-    FileSequence::open(dir, name, Operations::default(), |error| panic!("{error}"))
-        .map_err(|error| error.to_string())
+fn try_open(dir: &Path, name: &str) -> Result<FileStore, String> {
+    let settings = FileSettings {
+        data_dir: dir.to_owned(),
+    };
+    let name = SequenceName::try_from(name.to_owned()).unwrap();
+    FileStore::open(&settings, &name, Operations::default(), |error| {
+        panic!("{error}")
+    })
+    .map_err(|error| error.to_string())
 }
 
 /// Opens once the directory is free: that is a moment after the last handle is gone.
-async fn open_when_free(dir: &Path, name: &str) -> Result<FileSequence, String> {
+async fn open_when_free(dir: &Path, name: &str) -> Result<FileStore, String> {
     for _ in 0..5000 {
         match try_open(dir, name) {
             Err(error) if error.contains("another process") => {
@@ -24,7 +33,7 @@ async fn open_when_free(dir: &Path, name: &str) -> Result<FileSequence, String> 
     panic!("the directory stays locked");
 }
 
-async fn open(dir: &Path) -> FileSequence {
+async fn open(dir: &Path) -> FileStore {
     open_when_free(dir, "numbers")
         .await
         .unwrap_or_else(|error| panic!("{error}"))
@@ -32,7 +41,7 @@ async fn open(dir: &Path) -> FileSequence {
 
 #[tokio::test]
 async fn the_memory_store_passes_the_contract() {
-    let store = MemorySequence::new(Operations::default());
+    let store = MemoryStore::new(Operations::default());
     contract::check_new(async || store.clone()).await;
     contract::check_store(async || store.clone()).await;
 }

@@ -7,18 +7,24 @@ mod common;
 mod read;
 mod secret;
 
-use serde::de::DeserializeOwned;
-
 pub use self::{
     common::{Common, LogFormat, Switch, Workers},
-    read::{BadValue, Environment},
+    read::{BadValue, Environment, both},
     secret::Secret,
 };
 
-/// A struct that [`settings!`](crate::settings!) declared.
-pub trait Settings: DeserializeOwned {
-    /// Its variables, in the order of declaration.
-    const VARIABLES: &'static [Variable];
+/// Settings that are read from the environment: a struct that [`settings!`](crate::settings!)
+/// declared, or several of which some depend on what others say.
+pub trait Settings: Sized {
+    /// Every variable that may be read, in the order of `--help`.
+    fn variables() -> Vec<Variable>;
+
+    /// Reads those that are in use.
+    ///
+    /// # Errors
+    ///
+    /// Every variable in use with a value that it does not accept.
+    fn read(environment: &Environment) -> Result<Self, Vec<BadValue>>;
 }
 
 /// One environment variable.
@@ -90,17 +96,25 @@ macro_rules! settings {
         }
 
         impl $crate::settings::Settings for $name {
-            const VARIABLES: &'static [$crate::settings::Variable] = &[
-                $(
-                    $crate::settings::Variable {
-                        field: stringify!($field),
-                        default: $default,
-                        accepts: $accepts,
-                        help: $help,
-                        secret: $crate::settings!(@secret $($secret)?),
-                    },
-                )*
-            ];
+            fn variables() -> Vec<$crate::settings::Variable> {
+                vec![
+                    $(
+                        $crate::settings::Variable {
+                            field: stringify!($field),
+                            default: $default,
+                            accepts: $accepts,
+                            help: $help,
+                            secret: $crate::settings!(@secret $($secret)?),
+                        },
+                    )*
+                ]
+            }
+
+            fn read(
+                environment: &$crate::settings::Environment,
+            ) -> Result<Self, Vec<$crate::settings::BadValue>> {
+                environment.read()
+            }
         }
     };
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt};
 
+use serde::de::DeserializeOwned;
+
 use super::{Settings, Variable};
 
 /// Where settings come from: the process's environment, or in tests a list.
@@ -35,13 +37,14 @@ impl Environment {
             .unwrap_or_else(declared)
     }
 
-    /// Reads the settings `S`. An empty variable counts as one that is not set.
+    /// Reads the settings of one struct. An empty variable counts as one that is not set.
     ///
     /// # Errors
     ///
     /// Every variable with a value that it does not accept.
-    pub fn read<S: Settings>(&self) -> Result<S, Vec<BadValue>> {
-        let defaults: BTreeMap<String, String> = S::VARIABLES
+    pub fn read<S: Settings + DeserializeOwned>(&self) -> Result<S, Vec<BadValue>> {
+        let variables = S::variables();
+        let defaults: BTreeMap<String, String> = variables
             .iter()
             .map(|variable| (variable.name(), self.default_of(variable)))
             .collect();
@@ -50,7 +53,7 @@ impl Environment {
         // an enum it does not say which variable that was.
         let mut bad = Vec::new();
         let mut values = defaults.clone();
-        for variable in S::VARIABLES {
+        for variable in &variables {
             let name = variable.name();
             let text = match self.value_of(variable) {
                 Ok(None) => continue,
@@ -134,9 +137,28 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     }
 }
 
-fn parse<S: Settings>(values: BTreeMap<String, String>) -> envy::Result<S> {
+fn parse<S: DeserializeOwned>(values: BTreeMap<String, String>) -> envy::Result<S> {
     // An `Option` that has no value must be absent: envy would parse the empty text.
     envy::from_iter(values.into_iter().filter(|(_, value)| !value.is_empty()))
+}
+
+/// Both of two results, or the bad values of both.
+///
+/// # Errors
+///
+/// Either has bad values.
+pub fn both<A, B>(
+    first: Result<A, Vec<BadValue>>,
+    second: Result<B, Vec<BadValue>>,
+) -> Result<(A, B), Vec<BadValue>> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (first, second) => Err([first.err(), second.err()]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect()),
+    }
 }
 
 /// A variable whose value is not accepted, in one line for the user.

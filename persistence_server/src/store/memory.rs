@@ -12,12 +12,12 @@ use super::Operations;
 
 /// A sequence in the memory of this process. A clone is the same sequence.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySequence {
+pub struct MemoryStore {
     last: Arc<AtomicU64>,
     operations: Operations,
 }
 
-impl MemorySequence {
+impl MemoryStore {
     /// A sequence that begins at 1.
     pub fn new(operations: Operations) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl MemorySequence {
 }
 
 #[async_trait(?Send)]
-impl Sequence for MemorySequence {
+impl Sequence for MemoryStore {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         self.operations.add_one();
         // Every block comes from the one atomic, whose modification order all threads agree on.
@@ -42,7 +42,7 @@ impl Sequence for MemorySequence {
 }
 
 #[async_trait(?Send)]
-impl Store for MemorySequence {
+impl Store for MemoryStore {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
         self.last.fetch_max(floor, Ordering::AcqRel);
         Ok(())

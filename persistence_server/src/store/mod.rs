@@ -14,8 +14,11 @@ use std::sync::{
 use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
 use sequence::{Marks, Ratchet, Store};
 
-use self::{etcd::Etcd, file::FileSequence, memory::MemorySequence, postgres::PostgresStore};
-use crate::{Settings, StoreKind};
+use self::{
+    etcd::EtcdStore, file::FileStore, memory::MemoryStore, postgres::PostgresStore,
+    redis::RedisStore,
+};
+use crate::{Settings, StoreSettings};
 
 /// Opens the store that the settings name.
 ///
@@ -24,55 +27,49 @@ use crate::{Settings, StoreKind};
 /// The store cannot be used, and waiting would not help: the message says why.
 pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis::Error> {
     let operations = Operations::default();
-    let make: Make = match settings.store {
-        StoreKind::Memory => {
-            tracing::warn!("STORE=memory: numbers are forgotten on restart and begin at 1 again");
-            let store = MemorySequence::new(operations.clone());
-            Arc::new(move || Box::new(store.clone()))
-        }
-        StoreKind::Redis => {
-            let server = redis::Server::new(settings, operations.clone())?;
-            Arc::new(move || Box::new(redis::RedisSequence::new(&server)))
-        }
-        StoreKind::File => {
-            let (dir, name) = (&settings.data_dir, settings.sequence.as_str());
+    let sequence = &settings.sequence;
+    let mut note = "";
+    let (make, target): (Make, String) = match &settings.store {
+        StoreSettings::File(file) => {
             let fatal = context.fatal.clone();
-            let store = FileSequence::open(dir, name, operations.clone(), move |error| {
+            let store = FileStore::open(file, sequence, operations.clone(), move |error| {
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
-            Arc::new(move || Box::new(store.clone()))
+            let target = format!("file store in {}", file.data_dir.display());
+            (Arc::new(move || Box::new(store.clone())), target)
         }
-        StoreKind::Postgres => {
-            let store = PostgresStore::new(settings, operations.clone())?;
-            Arc::new(move || Box::new(store.handle()))
+        StoreSettings::Postgres(postgres) => {
+            let store = PostgresStore::open(postgres, sequence, operations.clone())?;
+            let target = format!("postgres at {}:{}", postgres.pghost, postgres.pgport);
+            (Arc::new(move || Box::new(store.handle())), target)
         }
-        StoreKind::Etcd => {
-            let options = etcd::Options {
-                endpoints: settings.etcd_endpoints.clone(),
-                username: settings.etcd_username.clone(),
-                password: settings.etcd_password.clone(),
-                ca_file: settings.etcd_ca_file.clone(),
-            };
-            let store = Etcd::new(settings.sequence.as_str(), options, operations.clone())?;
-            Arc::new(move || Box::new(store.handle()))
+        StoreSettings::Redis(redis) => {
+            let store = RedisStore::open(redis, sequence, operations.clone())?;
+            let target = format!("redis at {}:{}", redis.redis_host, redis.redis_port);
+            (Arc::new(move || Box::new(store.handle())), target)
         }
-    };
-    let target = match settings.store {
-        StoreKind::Memory => "memory".to_owned(),
-        StoreKind::File => format!("file store in {}", settings.data_dir.display()),
-        StoreKind::Redis => format!("redis at {}:{}", settings.redis_host, settings.redis_port),
-        StoreKind::Postgres => format!("postgres at {}:{}", settings.pghost, settings.pgport),
-        StoreKind::Etcd => {
-            let urls = settings.etcd_endpoints.urls().iter();
+        StoreSettings::Etcd(etcd) => {
+            let store = EtcdStore::open(etcd, sequence, operations.clone())?;
+            let urls = etcd.etcd_endpoints.urls().iter();
             let urls: Vec<String> = urls.map(ToString::to_string).collect();
-            format!("etcd at {}", urls.join(", "))
+            let target = format!("etcd at {}", urls.join(", "));
+            (Arc::new(move || Box::new(store.handle())), target)
+        }
+        StoreSettings::Memory => {
+            tracing::warn!("STORE=memory: numbers are forgotten on restart and begin at 1 again");
+            note = "numbers are forgotten on restart";
+            let store = MemoryStore::new(operations.clone());
+            (
+                Arc::new(move || Box::new(store.clone())),
+                "memory".to_owned(),
+            )
         }
     };
     Ok(OpenStore {
-        kind: settings.store,
+        note,
         target,
         make,
-        marks: Marks::above(settings.sequence_floor.get()),
+        marks: Marks::above(settings.floor.get()),
         operations,
     })
 }
@@ -82,7 +79,7 @@ type Make = Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>;
 /// An open store, from which every thread takes its own handle. A clone is the same store.
 #[derive(Clone)]
 pub struct OpenStore {
-    kind: StoreKind,
+    note: &'static str,
     target: String,
     make: Make,
     marks: Marks,
@@ -102,10 +99,7 @@ impl OpenStore {
 
     /// What people should know of a store that works.
     pub fn note(&self) -> &'static str {
-        match self.kind {
-            StoreKind::Memory => "numbers are forgotten on restart",
-            StoreKind::File | StoreKind::Redis | StoreKind::Postgres | StoreKind::Etcd => "",
-        }
+        self.note
     }
 
     /// Registers what the store counts.

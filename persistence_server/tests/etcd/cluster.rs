@@ -7,7 +7,7 @@ use std::{
 
 use e2e::store::{Etcd as Server, etcd};
 
-use super::{check, history::Load, missing, options, reserve, store};
+use super::{check, history::Load, missing, reserve, settings, store};
 
 fn three() -> Server {
     Server::start_with(etcd::Options {
@@ -22,7 +22,7 @@ fn nothing_repeats_when_the_leader_is_killed_under_load() {
         return;
     }
     let mut cluster = three();
-    let load = Load::start(&store(options(&cluster.endpoints())), 4);
+    let load = Load::start(&store(settings(&cluster.endpoints())), 4);
     for _ in 0..3 {
         thread::sleep(Duration::from_secs(1));
         let leader = cluster.leader();
@@ -46,7 +46,7 @@ fn nothing_repeats_when_the_leader_is_paused_under_load_and_resumed() {
         return;
     }
     let cluster = three();
-    let load = Load::start(&store(options(&cluster.endpoints())), 4);
+    let load = Load::start(&store(settings(&cluster.endpoints())), 4);
     thread::sleep(Duration::from_secs(1));
     let mut paused = Instant::now();
     for _ in 0..3 {
@@ -84,7 +84,7 @@ async fn one_member_that_is_down_or_hangs_costs_no_failed_reservation() {
     let cluster = three();
     let leader = cluster.leader();
     let follower = (leader + 1) % 3;
-    let store = store(options(&cluster.endpoints()));
+    let store = store(settings(&cluster.endpoints()));
     // Several, for each begins at a member of its own choice.
     let handles: Vec<_> = (0..9).map(|_| store.handle()).collect();
     let mut last = 0;
@@ -119,7 +119,7 @@ async fn without_a_majority_nothing_is_taken_and_the_reason_is_told() {
         return;
     }
     let mut cluster = three();
-    let handle = store(options(&cluster.endpoints())).handle();
+    let handle = store(settings(&cluster.endpoints())).handle();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let alive = cluster.leader();
     let others = [(alive + 1) % 3, (alive + 2) % 3];

@@ -6,7 +6,7 @@ use e2e::{Fault, Proxy, store::Etcd as Server};
 use sequence::{Error, MAX_NUMBER, Sequence as _, Store as _, contract};
 use tokio::time::timeout;
 
-use super::{count, history::Load, missing, options, reserve, store, store_named};
+use super::{count, history::Load, missing, reserve, settings, store, store_named};
 
 #[tokio::test]
 async fn the_etcd_store_passes_the_contract() {
@@ -14,7 +14,7 @@ async fn the_etcd_store_passes_the_contract() {
         return;
     }
     let server = Server::start();
-    let store = store(options(&server.endpoints()));
+    let store = store(settings(&server.endpoints()));
     contract::check_new(async || store.handle()).await;
     contract::check_store(async || store.handle()).await;
     assert_eq!(
@@ -30,8 +30,8 @@ async fn replicas_that_share_nothing_but_the_key_pass_the_contract() {
     }
     let server = Server::start();
     let endpoints = server.endpoints();
-    contract::check_new(async || store(options(&endpoints)).handle()).await;
-    contract::check_store(async || store(options(&endpoints)).handle()).await;
+    contract::check_new(async || store(settings(&endpoints)).handle()).await;
+    contract::check_store(async || store(settings(&endpoints)).handle()).await;
 }
 
 #[tokio::test]
@@ -40,8 +40,8 @@ async fn two_sequences_in_one_cluster_do_not_disturb_each_other() {
         return;
     }
     let server = Server::start();
-    let one = store_named("one", options(&server.endpoints())).handle();
-    let two = store_named("one-more", options(&server.endpoints())).handle();
+    let one = store_named("one", settings(&server.endpoints())).handle();
+    let two = store_named("one-more", settings(&server.endpoints())).handle();
     for round in 0..5_u64 {
         assert_eq!(reserve(&one, 10).await.unwrap().first(), 10 * round + 1);
         assert_eq!(reserve(&two, 1).await.unwrap().first(), round + 1);
@@ -54,7 +54,7 @@ fn eight_handles_at_once_take_every_number_once_and_leave_no_gap() {
         return;
     }
     let server = Server::start();
-    let load = Load::start(&store(options(&server.endpoints())), 8);
+    let load = Load::start(&store(settings(&server.endpoints())), 8);
     thread::sleep(Duration::from_secs(3));
     let history = load.finish();
     assert_eq!(history.failures, Vec::<String>::new());
@@ -70,7 +70,7 @@ fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
         return;
     }
     let server = Server::start();
-    let replica = || Load::start(&store(options(&server.endpoints())), 3);
+    let replica = || Load::start(&store(settings(&server.endpoints())), 3);
     let loads = [replica(), replica(), replica()];
     thread::sleep(Duration::from_secs(3));
     let history = Load::finish_all(loads);
@@ -88,12 +88,12 @@ async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
     }
     let server = Server::start();
     let endpoints = server.endpoints();
-    let first = store(options(&endpoints)).handle();
+    let first = store(settings(&endpoints)).handle();
     let floor = MAX_NUMBER - 100;
     first.raise_above(floor).await.unwrap();
 
     let handles: Vec<_> = (0..4)
-        .map(|_| store(options(&endpoints)).handle())
+        .map(|_| store(settings(&endpoints)).handle())
         .collect();
     let races = handles.iter().zip([1, 2, 3, 5]).map(async |(handle, n)| {
         let mut mine = Vec::new();
@@ -122,7 +122,7 @@ async fn an_end_that_was_seen_is_no_reason_to_refuse_after_the_key_was_set_back(
         return;
     }
     let server = Server::start();
-    let handle = store(options(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).handle();
     handle.raise_above(MAX_NUMBER).await.unwrap();
     assert!(matches!(
         handle.reserve(count(1)).await,
@@ -143,8 +143,8 @@ async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_not
     }
     let server = Server::start();
     let proxy = Proxy::start(server.addrs()[0]);
-    let slow = store(options(&format!("http://{}", proxy.addr()))).handle();
-    let direct = store(options(&server.endpoints())).handle();
+    let slow = store(settings(&format!("http://{}", proxy.addr()))).handle();
+    let direct = store(settings(&server.endpoints())).handle();
     assert_eq!(reserve(&slow, 1).await.unwrap().first(), 1);
     let before = proxy.connections();
 

@@ -9,7 +9,7 @@ use chassis::settings::Environment;
 use e2e::store::{Etcd as Server, etcd};
 use sequence::Store as _;
 
-use super::{check, history::Load, missing, options, reserve, store};
+use super::{check, history::Load, missing, reserve, settings, store};
 
 #[tokio::test]
 async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reservations() {
@@ -17,7 +17,7 @@ async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reser
         return;
     }
     let mut server = Server::start();
-    let handle = store(options(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).handle();
     let mut last = 0;
     for n in [1, 1000, 7] {
         let block = reserve(&handle, n).await.unwrap();
@@ -44,7 +44,7 @@ fn nothing_repeats_when_the_server_is_killed_under_load() {
         return;
     }
     let mut server = Server::start();
-    let load = Load::start(&store(options(&server.endpoints())), 4);
+    let load = Load::start(&store(settings(&server.endpoints())), 4);
     let mut restarted = Instant::now();
     for _ in 0..4 {
         thread::sleep(Duration::from_millis(700));
@@ -75,10 +75,10 @@ async fn a_restarted_server_has_forgotten_the_token_and_the_handle_gets_a_new_on
         members: 1,
         root_password: Some("s3cret".to_owned()),
     });
-    let mut options = options(&server.endpoints());
-    options.username = Some("root".to_owned());
-    options.password = Some(secret("s3cret"));
-    let handle = store(options).handle();
+    let mut settings = settings(&server.endpoints());
+    settings.etcd_username = Some("root".to_owned());
+    settings.etcd_password = Some(secret("s3cret"));
+    let handle = store(settings).handle();
     for last in 0..3 {
         assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2 * last + 1);
         server.restart(0);
@@ -93,6 +93,6 @@ async fn a_restarted_server_has_forgotten_the_token_and_the_handle_gets_a_new_on
 /// A secret can only be made by reading it.
 pub(crate) fn secret(text: &str) -> chassis::settings::Secret {
     let environment: Environment = [("ETCD_PASSWORD", text)].into_iter().collect();
-    let settings: persistence_server::Settings = environment.read().expect("good settings");
+    let settings: persistence_server::EtcdSettings = environment.read().expect("good settings");
     settings.etcd_password.expect("it was set")
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use persistence_server::store::etcd::Etcd;
+use persistence_server::store::etcd::EtcdStore;
 
 use super::reserve;
 
@@ -36,7 +36,7 @@ pub(crate) struct History {
 }
 
 impl Load {
-    pub(crate) fn start(store: &Etcd, threads: u32) -> Self {
+    pub(crate) fn start(store: &EtcdStore, threads: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |size: u32| {
             let (store, stop) = (store.clone(), Arc::clone(&stop));
@@ -72,7 +72,7 @@ impl Load {
     }
 }
 
-fn work(store: &Etcd, size: u32, stop: &AtomicBool) -> (Vec<Answer>, Vec<String>) {
+fn work(store: &EtcdStore, size: u32, stop: &AtomicBool) -> (Vec<Answer>, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -10,10 +10,14 @@ mod service;
 
 use std::time::Duration;
 
+use chassis::{BadSettings, settings::Environment};
 use e2e::store::etcd;
-use persistence_server::store::{
-    Operations,
-    etcd::{Endpoints, Etcd, EtcdSequence, Options},
+use persistence_server::{
+    EtcdSettings, SequenceName,
+    store::{
+        Operations,
+        etcd::{EtcdSequence, EtcdStore},
+    },
 };
 use sequence::{Block, Count, Sequence as _, Store as _};
 use tokio::time::timeout;
@@ -26,22 +30,23 @@ fn missing() -> bool {
     e2e::skip::unless(etcd::Etcd::available())
 }
 
-fn options(endpoints: &str) -> Options {
-    Options {
-        endpoints: Endpoints::try_from(endpoints.to_owned()).expect("good URLs"),
-        username: None,
-        password: None,
-        ca_file: None,
-    }
+fn settings(endpoints: &str) -> EtcdSettings {
+    let environment: Environment = [("ETCD_ENDPOINTS", endpoints)].into_iter().collect();
+    environment.read().expect("good settings")
 }
 
 /// The sequence `numbers`.
-fn store(options: Options) -> Etcd {
-    store_named("numbers", options)
+fn store(settings: EtcdSettings) -> EtcdStore {
+    store_named("numbers", settings)
 }
 
-fn store_named(name: &str, options: Options) -> Etcd {
-    Etcd::new(name, options, Operations::default()).expect("good options")
+fn store_named(name: &str, settings: EtcdSettings) -> EtcdStore {
+    try_store(name, &settings).expect("settings that go together")
+}
+
+fn try_store(name: &str, settings: &EtcdSettings) -> Result<EtcdStore, BadSettings> {
+    let name = SequenceName::try_from(name.to_owned()).expect("a good name");
+    EtcdStore::open(settings, &name, Operations::default())
 }
 
 fn count(n: u32) -> Count {

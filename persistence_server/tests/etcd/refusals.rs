@@ -8,10 +8,9 @@ use e2e::{
     store::{Etcd as Etcds, etcd},
     tls::Tls,
 };
-use persistence_server::store::{Operations, etcd::Etcd};
 use sequence::{MAX_NUMBER, Store as _};
 
-use super::{check, crashes::secret, missing, options, reserve, server::Server, store};
+use super::{check, crashes::secret, missing, reserve, server::Server, settings, store, try_store};
 
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_is_refused_and_left_alone() {
@@ -19,7 +18,7 @@ async fn a_stored_value_that_is_not_a_number_is_refused_and_left_alone() {
         return;
     }
     let server = Etcds::start();
-    let handle = store(options(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).handle();
     assert_eq!(reserve(&handle, 5).await.unwrap().first(), 1);
     let past = (MAX_NUMBER + 1).to_string();
     for bad in [
@@ -82,14 +81,14 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
         server.ctl(command);
     }
     let login = |username: &str, password: &str| {
-        let mut options = options(&server.endpoints());
-        options.username = Some(username.to_owned());
-        options.password = Some(secret(password));
-        store(options)
+        let mut settings = settings(&server.endpoints());
+        settings.etcd_username = Some(username.to_owned());
+        settings.etcd_password = Some(secret(password));
+        store(settings)
     };
     let url = server.endpoints();
 
-    let nobody = store(options(&url)).handle();
+    let nobody = store(settings(&url)).handle();
     let reason = check(&nobody).await.unwrap_err();
     assert_eq!(reason, format!("etcd at {url}: user name is empty"));
 
@@ -126,10 +125,10 @@ async fn a_user_is_no_obstacle_where_authentication_is_off() {
         return;
     }
     let server = Etcds::start();
-    let mut options = options(&server.endpoints());
-    options.username = Some("alice".to_owned());
-    options.password = Some(secret("s3cret"));
-    let handle = store(options).handle();
+    let mut settings = settings(&server.endpoints());
+    settings.etcd_username = Some("alice".to_owned());
+    settings.etcd_password = Some(secret("s3cret"));
+    let handle = store(settings).handle();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
 }
 
@@ -141,7 +140,7 @@ async fn another_cluster_behind_the_same_address_is_refused_and_left_alone() {
     let (one, two) = (Etcds::start(), Etcds::start());
     let proxy = Proxy::start(one.addrs()[0]);
     let url = format!("http://{}", proxy.addr());
-    let store = store(options(&url));
+    let store = store(settings(&url));
     let (handle, other) = (store.handle(), store.handle());
     assert_eq!(reserve(&handle, 10).await.unwrap().first(), 1);
 
@@ -170,7 +169,7 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
     }
     let server = Server::start("http", &["--quota-backend-bytes", "1000000"]);
     let url = format!("http://{}", server.addr());
-    let handle = store(options(&url)).handle();
+    let handle = store(settings(&url)).handle();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let junk = "x".repeat(100_000);
     for key in 0..30 {
@@ -194,7 +193,7 @@ async fn a_server_that_does_not_sync_to_disk_is_refused_and_nothing_is_taken() {
     }
     let server = Server::start("http", &["--unsafe-no-fsync"]);
     let url = format!("http://{}", server.addr());
-    let handle = store(options(&url)).handle();
+    let handle = store(settings(&url)).handle();
     let reason = check(&handle).await.unwrap_err();
     assert_eq!(
         reason,
@@ -221,7 +220,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
             thread::sleep(Duration::from_millis(200));
         }
     });
-    let handle = store(options(&url)).handle();
+    let handle = store(settings(&url)).handle();
     let reason = check(&handle).await.unwrap_err();
     assert!(reason.starts_with(&format!("etcd at {url}: ")), "{reason}");
     assert!(reserve(&handle, 1).await.is_err());
@@ -231,7 +230,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
 async fn a_server_that_takes_connections_and_says_nothing_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let handle = store(options(&url)).handle();
+    let handle = store(settings(&url)).handle();
     let reason = check(&handle).await.unwrap_err();
     assert_eq!(reason, format!("etcd at {url}: no answer within 1800 ms"));
 }
@@ -253,9 +252,9 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     let url = format!("https://{}", server.addr());
     let named = format!("https://localhost:{}", server.addr().port());
     let trusting = |url: &str, tls: &Tls| {
-        let mut options = options(url);
-        options.ca_file = Some(tls.ca());
-        store(options).handle()
+        let mut settings = settings(url);
+        settings.etcd_ca_file = Some(tls.ca());
+        store(settings).handle()
     };
 
     assert_eq!(reserve(&trusting(&url, &tls), 1).await.unwrap().first(), 1);
@@ -265,16 +264,16 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     );
     let reason = check(&trusting(&url, &other)).await.unwrap_err();
     assert!(reason.contains("invalid peer certificate"), "{reason}");
-    let plain = check(&store(options(&url.replace("https", "http"))).handle()).await;
+    let plain = check(&store(settings(&url.replace("https", "http"))).handle()).await;
     let reason = plain.unwrap_err();
     assert!(reason.starts_with("etcd at http://"), "{reason}");
 
     let empty = server.folder().join("empty.pem");
     std::fs::write(&empty, "\n").unwrap();
     let refused = |url: &str, ca_file: Option<std::path::PathBuf>| {
-        let mut options = options(url);
-        options.ca_file = ca_file;
-        let BadSettings(bad) = Etcd::new("numbers", options, Operations::default()).unwrap_err();
+        let mut settings = settings(url);
+        settings.etcd_ca_file = ca_file;
+        let BadSettings(bad) = try_store("numbers", &settings).unwrap_err();
         bad[0].to_string()
     };
     assert!(refused(&url, None).contains("ETCD_CA_FILE must be set"));

@@ -9,10 +9,13 @@ mod tls;
 
 use std::time::Duration;
 
-use chassis::settings::Environment;
+use chassis::{
+    BadSettings,
+    settings::{Environment, Settings as _},
+};
 use e2e::{skip, store::Postgres};
 use persistence_server::{
-    Settings,
+    Settings, StoreSettings,
     store::{
         Operations,
         postgres::{PostgresSequence, PostgresStore},
@@ -31,16 +34,28 @@ fn skipped() -> bool {
 }
 
 fn settings(variables: &[(&str, &str)]) -> Settings {
-    let environment: Environment = variables.iter().copied().collect();
-    environment.read().expect("good settings")
+    let environment: Environment = variables
+        .iter()
+        .chain(&[("STORE", "postgres")])
+        .copied()
+        .collect();
+    Settings::read(&environment).expect("good settings")
+}
+
+fn try_open(variables: &[(&str, &str)]) -> Result<PostgresStore, BadSettings> {
+    let settings = settings(variables);
+    let StoreSettings::Postgres(postgres) = &settings.store else {
+        panic!("{settings:?}");
+    };
+    PostgresStore::open(postgres, &settings.sequence, Operations::default())
 }
 
 /// The store on a port of 127.0.0.1, with further variables.
 fn store_on(port: u16, variables: &[(&str, &str)]) -> PostgresStore {
     let port = port.to_string();
-    let mut all = vec![("STORE", "postgres"), ("PGPORT", &port)];
+    let mut all = vec![("PGPORT", &*port)];
     all.extend(variables);
-    PostgresStore::new(&settings(&all), Operations::default()).expect("settings that go together")
+    try_open(&all).expect("settings that go together")
 }
 
 fn store(server: &Postgres) -> PostgresStore {

@@ -125,8 +125,7 @@ async fn a_server_without_tls_is_used_with_prefer_and_refused_with_more() {
 }
 
 fn refused(variables: &[(&str, &str)]) -> String {
-    let refused = PostgresStore::new(&settings(variables), Operations::default());
-    let Err(BadSettings(lines)) = refused else {
+    let Err(BadSettings(lines)) = try_open(variables) else {
         panic!("{variables:?} must be refused");
     };
     assert_eq!(lines.len(), 1);

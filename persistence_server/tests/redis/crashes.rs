@@ -6,7 +6,6 @@ use e2e::{
     Fault, Proxy,
     store::{Redis, redis::Options},
 };
-use persistence_server::store::redis::RedisSequence;
 use sequence::Sequence;
 
 use crate::{
@@ -42,7 +41,7 @@ fn a_server_killed_again_and_again_under_load_repeats_nothing() {
     }
     let numbers = numbers_over_restarts(true, |addr| {
         let server = server(addr.port(), &[("REDIS_REQUIRE_DURABLE", "true")]);
-        RedisSequence::new(&server)
+        server.handle()
     });
     assert_eq!(fault(numbers), None);
 }
@@ -52,8 +51,7 @@ fn without_its_log_a_server_repeats_and_the_test_sees_it() {
     if skipped() {
         return;
     }
-    let numbers =
-        numbers_over_restarts(false, |addr| RedisSequence::new(&server(addr.port(), &[])));
+    let numbers = numbers_over_restarts(false, |addr| server(addr.port(), &[]).handle());
     let fault = fault(numbers).expect("it begins again at 1");
     assert!(fault.contains("twice"), "{fault}");
 }
@@ -100,7 +98,7 @@ fn a_failover_repeats_nothing_when_a_replica_confirms_each_write() {
             ("REDIS_REQUIRE_DURABLE", "true"),
             ("REDIS_MIN_REPLICAS", "1"),
         ];
-        RedisSequence::new(&server(addr.port(), &variables))
+        server(addr.port(), &variables).handle()
     });
     assert_eq!(fault(numbers), None);
 }

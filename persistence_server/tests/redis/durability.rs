@@ -100,7 +100,7 @@ async fn durability_that_is_lost_later_stops_every_handle_and_comes_back_without
     }
     let redis = Redis::start();
     let server = server(redis.port(), &DURABLE);
-    let (watch, worker) = (RedisSequence::new(&server), RedisSequence::new(&server));
+    let (watch, worker) = (server.handle(), server.handle());
     watch.check().await.unwrap();
     assert_eq!(first(&worker).await, 1);
     redis.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);

@@ -1,7 +1,6 @@
 //! Who may use the server, and what is said about it.
 
 use e2e::store::{Redis, redis::Options};
-use persistence_server::store::redis::RedisSequence;
 
 use crate::{handle, must_work, redis_without, refusal, server, skipped};
 
@@ -34,7 +33,7 @@ async fn a_wrong_password_is_named_as_the_reason_and_never_shown() {
     }
     let redis = with_password("open sesame");
     let server = server(redis.port(), &[("REDIS_PASSWORD", "swordfish")]);
-    let store = RedisSequence::new(&server);
+    let store = server.handle();
     let reason = refusal(&store).await;
     let expected = "the user name or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD)";
     assert!(reason.ends_with(expected), "{reason}");

@@ -9,18 +9,19 @@ mod promise;
 mod refusals;
 mod service;
 
-use std::sync::Arc;
-
-use chassis::settings::Environment;
+use chassis::{
+    BadSettings,
+    settings::{Environment, Settings as _},
+};
 use e2e::{
     skip,
     store::{Redis, redis::Options},
 };
 use persistence_server::{
-    Settings,
+    Settings, StoreSettings,
     store::{
         Operations,
-        redis::{RedisSequence, Server},
+        redis::{RedisSequence, RedisStore},
     },
 };
 use sequence::{Block, Count, Sequence, Store};
@@ -32,12 +33,20 @@ fn skipped() -> bool {
 }
 
 /// The store at a port, with further variables.
-fn try_server(port: u16, variables: &[(&str, &str)]) -> Result<Arc<Server>, String> {
+fn try_server(port: u16, variables: &[(&str, &str)]) -> Result<RedisStore, String> {
     let port = port.to_string();
     let this = [("STORE", "redis"), ("REDIS_PORT", &*port)];
     let environment: Environment = this.iter().chain(variables).copied().collect();
-    let settings: Settings = environment.read().expect("good settings");
-    Server::new(&settings, Operations::default()).map_err(|error| error.to_string())
+    let settings = Settings::read(&environment).expect("good settings");
+    let StoreSettings::Redis(redis) = &settings.store else {
+        panic!("{settings:?}");
+    };
+    RedisStore::open(redis, &settings.sequence, Operations::default()).map_err(
+        |BadSettings(bad)| {
+            assert_eq!(bad.len(), 1, "{bad:?}");
+            bad[0].to_string()
+        },
+    )
 }
 
 /// A server that does not know this command, as managed ones do not know some.
@@ -52,12 +61,12 @@ fn redis_without(command: &str) -> Redis {
     })
 }
 
-fn server(port: u16, variables: &[(&str, &str)]) -> Arc<Server> {
+fn server(port: u16, variables: &[(&str, &str)]) -> RedisStore {
     try_server(port, variables).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn handle(port: u16, variables: &[(&str, &str)]) -> RedisSequence {
-    RedisSequence::new(&server(port, variables))
+    server(port, variables).handle()
 }
 
 async fn reserve(sequence: &impl Sequence, count: u32) -> Result<Block, String> {

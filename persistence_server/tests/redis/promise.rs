@@ -7,7 +7,6 @@ use e2e::{
     port::Port,
     store::{Redis, redis::Options},
 };
-use persistence_server::store::redis::RedisSequence;
 use sequence::{Count, Error, MAX_NUMBER, Sequence as _, Store as _, contract};
 use tokio::time::{sleep, timeout};
 
@@ -20,8 +19,8 @@ async fn the_redis_store_passes_the_contract() {
     }
     let redis = Redis::start();
     let server = server(redis.port(), &[("REDIS_REQUIRE_DURABLE", "true")]);
-    contract::check_new(async || RedisSequence::new(&server)).await;
-    contract::check_store(async || RedisSequence::new(&server)).await;
+    contract::check_new(async || server.handle()).await;
+    contract::check_store(async || server.handle()).await;
     let end = redis.cli(&["GET", "sequence:numbers"]);
     assert_eq!(end, MAX_NUMBER.to_string(), "people can read it");
 }
@@ -37,10 +36,10 @@ async fn the_redis_store_passes_the_contract_with_a_replica_that_confirms() {
         ..Options::default()
     });
     let server = server(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
-    contract::check_new(async || RedisSequence::new(&server)).await;
+    contract::check_new(async || server.handle()).await;
     let there = replica.cli(&["GET", "sequence:numbers"]);
     assert_eq!(there, "5", "it was confirmed, so it is there");
-    contract::check_store(async || RedisSequence::new(&server)).await;
+    contract::check_store(async || server.handle()).await;
 }
 
 #[tokio::test]
@@ -82,12 +81,9 @@ async fn handles_that_race_at_the_end_stop_exactly_there() {
     let redis = Redis::start();
     let server = server(redis.port(), &[]);
     let start = MAX_NUMBER - 1000;
-    RedisSequence::new(&server)
-        .raise_above(start)
-        .await
-        .unwrap();
+    server.handle().raise_above(start).await.unwrap();
     let racers = (0..8).map(async |_| {
-        let (handle, mut taken) = (RedisSequence::new(&server), 0);
+        let (handle, mut taken) = (server.handle(), 0);
         for count in (1..=7).rev().cycle() {
             match handle.reserve(Count::new(count).unwrap()).await {
                 Ok(block) => taken += u64::from(block.count().get()),

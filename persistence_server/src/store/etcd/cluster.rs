@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     fs,
-    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -11,14 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chassis::settings::{BadValue, Secret};
+use chassis::{
+    BadSettings,
+    settings::{BadValue, Secret},
+};
 use tokio::{sync::MutexGuard, time::sleep_until};
 use tonic::transport::{Certificate, ClientTlsConfig};
 use tracing::info;
 
-use super::{
-    Endpoints, Trouble, connection::Connection, problem::Problem, server::Server, value::Value,
-};
+use super::{Trouble, connection::Connection, problem::Problem, server::Server, value::Value};
+use crate::EtcdSettings;
 
 /// How long a call at one server may take where there is no other: a little less than its caller
 /// waits (2 s), so that there is time to say what did not answer.
@@ -32,20 +33,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a member that failed is the last choice of those who connect.
 const AVOIDED: Duration = Duration::from_secs(2);
-
-/// Where a cluster is, and as whom to use it.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The members.
-    pub endpoints: Endpoints,
-    /// The user, if the cluster asks for one.
-    pub username: Option<String>,
-    /// The user's password.
-    pub password: Option<Secret>,
-    /// A PEM file with the certificates of the authorities that signed those of the members,
-    /// for members with `https://`.
-    pub ca_file: Option<PathBuf>,
-}
 
 /// A cluster, without any connection.
 #[derive(Debug)]
@@ -62,26 +49,37 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Looks at the options; connects to nothing.
+    /// Looks at the settings; connects to nothing.
     ///
     /// # Errors
     ///
-    /// Options that do not fit together, or a file that cannot be used.
-    pub(super) fn new(options: Options) -> Result<Self, BadValue> {
-        let tls = tls(&options)?;
-        let servers = options.endpoints.urls().iter();
-        let servers = servers.map(|url| Server::new(url, tls.as_ref()).map(Arc::new));
-        let credentials = match (options.username, options.password) {
-            (Some(name), Some(password)) => Some((name, password)),
+    /// Settings that do not go together, or a file that cannot be read.
+    pub(super) fn new(settings: &EtcdSettings) -> Result<Self, BadSettings> {
+        let mut bad = Vec::new();
+        let credentials = match (&settings.etcd_username, &settings.etcd_password) {
+            (Some(name), Some(password)) => Some((name.clone(), password.clone())),
             (None, None) => None,
             _ => {
-                return Err(BadValue::together(
+                bad.push(BadValue::together(
                     "ETCD_USERNAME and ETCD_PASSWORD must be set together",
                 ));
+                None
             }
         };
+        let servers = tls(settings).and_then(|tls| {
+            let urls = settings.etcd_endpoints.urls().iter();
+            urls.map(|url| Server::new(url, tls.as_ref()).map(Arc::new))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let servers = servers.unwrap_or_else(|error| {
+            bad.push(error);
+            Vec::new()
+        });
+        if !bad.is_empty() {
+            return Err(BadSettings(bad));
+        }
         Ok(Self {
-            servers: servers.collect::<Result<_, _>>()?,
+            servers,
             credentials,
             id: OnceLock::new(),
             seen: AtomicU64::new(0),
@@ -193,8 +191,8 @@ impl Turn<'_> {
     }
 }
 
-fn tls(options: &Options) -> Result<Option<ClientTlsConfig>, BadValue> {
-    match (&options.ca_file, options.endpoints.any_tls()) {
+fn tls(settings: &EtcdSettings) -> Result<Option<ClientTlsConfig>, BadValue> {
+    match (&settings.etcd_ca_file, settings.etcd_endpoints.any_tls()) {
         (None, false) => Ok(None),
         (None, true) => Err(BadValue::together(
             "ETCD_ENDPOINTS has an https:// URL, so ETCD_CA_FILE must be set: the path of a PEM \

@@ -30,11 +30,12 @@ use async_trait::async_trait;
 use chassis::BadSettings;
 use sequence::{Block, Count, Error, Kept, Sequence, Store};
 
+pub use self::endpoints::Endpoints;
 use self::{
     cluster::Cluster, connection::Connection, problem::Problem, transaction::Swap, value::Value,
 };
-pub use self::{cluster::Options, endpoints::Endpoints};
 use super::Operations;
+use crate::{EtcdSettings, SequenceName};
 
 /// How often a reservation tries again because others took numbers in between.
 ///
@@ -44,23 +45,26 @@ const ROUNDS: u32 = 100;
 
 /// A sequence in etcd, from which every thread takes its own handle. A clone is the same one.
 #[derive(Clone, Debug)]
-pub struct Etcd {
+pub struct EtcdStore {
     cluster: Arc<Cluster>,
     key: Arc<str>,
     operations: Operations,
 }
 
-impl Etcd {
-    /// The sequence `name` in the cluster that the options describe; connects to nothing yet.
+impl EtcdStore {
+    /// The sequence in the cluster that the settings describe. Nothing is connected yet.
     ///
     /// # Errors
     ///
-    /// Options that do not fit together, or a file that cannot be used.
-    pub fn new(name: &str, options: Options, operations: Operations) -> Result<Self, BadSettings> {
-        let cluster = Cluster::new(options).map_err(|bad| BadSettings(vec![bad]))?;
+    /// Settings that do not go together, or a file that cannot be read.
+    pub fn open(
+        settings: &EtcdSettings,
+        sequence: &SequenceName,
+        operations: Operations,
+    ) -> Result<Self, BadSettings> {
         Ok(Self {
-            cluster: Arc::new(cluster),
-            key: format!("sequence/{name}").into(),
+            cluster: Arc::new(Cluster::new(settings)?),
+            key: format!("sequence/{}", sequence.as_str()).into(),
             operations,
         })
     }
@@ -80,7 +84,7 @@ impl Etcd {
 /// One thread's handle to a sequence in etcd.
 #[derive(Debug)]
 pub struct EtcdSequence {
-    shared: Etcd,
+    shared: EtcdStore,
     kept: Kept<Connection>,
     /// Which member to connect to next.
     next: Cell<usize>,
@@ -119,7 +123,7 @@ impl EtcdSequence {
         connection: &mut Connection,
         target: &impl Fn(u64) -> Option<u64>,
     ) -> Result<Move, Problem> {
-        let Etcd {
+        let EtcdStore {
             cluster,
             key,
             operations,

@@ -27,15 +27,16 @@ use self::{
     writer::{Command, Writer},
 };
 use super::Operations;
+use crate::{FileSettings, SequenceName};
 
 /// A sequence in a file. A clone is a handle to the same one.
 #[derive(Clone, Debug)]
-pub struct FileSequence {
+pub struct FileStore {
     commands: mpsc::Sender<Command>,
 }
 
-impl FileSequence {
-    /// Opens the sequence `name` in the directory `dir`, and makes it there if it is new.
+impl FileStore {
+    /// Opens the sequence in the directory of the settings, and makes it there if it is new.
     ///
     /// A failure of the disk later on is reported to `failed`, once: after a failed write nobody
     /// knows what is durable, so no more numbers are handed out.
@@ -45,17 +46,18 @@ impl FileSequence {
     /// The directory is not there or cannot be written, another process uses it, or the file is
     /// damaged: it is never begun anew, because that would repeat numbers.
     pub fn open(
-        dir: &Path,
-        name: &str,
+        settings: &FileSettings,
+        sequence: &SequenceName,
         operations: Operations,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> Result<Self, OpenError> {
+        let dir = &settings.data_dir;
         let at = |problem| OpenError {
             dir: dir.to_owned(),
             problem,
         };
         let lock = lock(dir).map_err(at)?;
-        let counter = Counter::open(&Directory(dir.to_owned()), name).map_err(at)?;
+        let counter = Counter::open(&Directory(dir.to_owned()), sequence.as_str()).map_err(at)?;
         let (commands, queue) = mpsc::channel();
         Writer::new(counter, operations, lock)
             .start(queue, failed)
@@ -75,14 +77,14 @@ impl FileSequence {
 }
 
 #[async_trait(?Send)]
-impl Sequence for FileSequence {
+impl Sequence for FileStore {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         self.ask(|answer| Command::Reserve { count, answer }).await
     }
 }
 
 #[async_trait(?Send)]
-impl Store for FileSequence {
+impl Store for FileStore {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
         self.ask(|answer| Command::RaiseAbove { floor, answer })
             .await

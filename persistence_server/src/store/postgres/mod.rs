@@ -29,7 +29,7 @@ use self::{
     target::Target,
 };
 use super::Operations;
-use crate::Settings;
+use crate::{PostgresSettings, SequenceName};
 
 /// What the sessions call themselves, in `pg_stat_activity`.
 const APPLICATION: &str = env!("CARGO_PKG_NAME");
@@ -65,15 +65,19 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// The sequence that the settings name. Nothing is connected yet.
+    /// The sequence in the database that the settings name. Nothing is connected yet.
     ///
     /// # Errors
     ///
     /// `PGSSLMODE` and `PGSSLROOTCERT` do not go together, or the file cannot be read.
-    pub fn new(settings: &Settings, operations: Operations) -> Result<Self, BadSettings> {
+    pub fn open(
+        settings: &PostgresSettings,
+        sequence: &SequenceName,
+        operations: Operations,
+    ) -> Result<Self, BadSettings> {
         Ok(Self {
             target: Arc::new(Target::new(settings)?),
-            name: settings.sequence.as_str().into(),
+            name: sequence.as_str().into(),
             operations,
         })
     }

@@ -10,7 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, SslMode};
-use crate::Settings;
+use crate::PostgresSettings;
 
 /// How long to wait for each address of the host: two of them fit into one attempt (2 s).
 const CONNECT: Duration = Duration::from_millis(900);
@@ -30,7 +30,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(settings: &Settings) -> Result<Self, BadSettings> {
+    pub(super) fn new(settings: &PostgresSettings) -> Result<Self, BadSettings> {
         let (host, port) = (&settings.pghost, settings.pgport.get());
         let is_socket = host.starts_with('/');
         // libpq has no TLS on Unix sockets either.

@@ -3,35 +3,10 @@
 //! None of them holds a password: what a server says about a login is never quoted, because some
 //! quote the command back.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use redis::{ServerError, Value};
 use sequence::MAX_NUMBER;
-
-/// Settings of the Redis store that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file with the authorities cannot be read, or holds none.
-    #[error("REDIS_TLS_CA_FILE={} cannot be used: {reason}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-
-    /// Somebody expects encryption and would not get it.
-    #[error("REDIS_TLS_CA_FILE is set but REDIS_TLS is off; set REDIS_TLS=on or remove the file")]
-    UnusedCaFile,
-
-    /// A host that no certificate can name.
-    #[error("REDIS_HOST={0:?} cannot be used with REDIS_TLS=on: it is no host name or address")]
-    Host(String),
-
-    /// The cryptography does not offer what TLS needs.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-}
 
 /// A [`Failure`] and where it happened.
 #[derive(Debug, thiserror::Error)]

@@ -20,21 +20,52 @@ mod tls;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chassis::BadSettings;
 use redis::{Pipeline, Value};
 use sequence::{Block, Count, Error, Kept, MAX_NUMBER, Sequence, Store};
 
+use self::server::Server;
 use self::{
     connection::Connection,
     failure::Failure,
     script::{RAISE, Stored, TAKE},
 };
-pub use self::{failure::OpenError, server::Server};
+use super::Operations;
+use crate::{RedisSettings, SequenceName};
 
 /// How long the replicas get to confirm a write, in milliseconds. It leaves room for connecting
 /// within the two seconds that one attempt may take.
 const CONFIRMATION_MS: u32 = 1000;
 
-/// One thread's handle of a sequence in a Redis server; it connects at the first call.
+/// A sequence in a Redis server, from which every thread takes its own handle.
+#[derive(Clone, Debug)]
+pub struct RedisStore(Arc<Server>);
+
+impl RedisStore {
+    /// The sequence in the server that the settings name. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// Settings that do not go together, or a file that cannot be read.
+    pub fn open(
+        settings: &RedisSettings,
+        sequence: &SequenceName,
+        operations: Operations,
+    ) -> Result<Self, BadSettings> {
+        let server = Server::new(settings, sequence, operations)?;
+        Ok(Self(Arc::new(server)))
+    }
+
+    /// A handle for one thread, with a connection of its own; it connects at the first call.
+    pub fn handle(&self) -> RedisSequence {
+        RedisSequence {
+            server: Arc::clone(&self.0),
+            kept: Kept::new(),
+        }
+    }
+}
+
+/// One thread's handle of a sequence in a Redis server.
 #[derive(Debug)]
 pub struct RedisSequence {
     server: Arc<Server>,
@@ -44,14 +75,6 @@ pub struct RedisSequence {
 }
 
 impl RedisSequence {
-    /// A new handle with a connection of its own.
-    pub fn new(server: &Arc<Server>) -> Self {
-        Self {
-            server: Arc::clone(server),
-            kept: Kept::new(),
-        }
-    }
-
     /// Asks over a connection that has been inspected since something was last found wrong.
     async fn ask<T>(
         &self,

@@ -5,20 +5,23 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use chassis::settings::{Secret, Switch};
+use chassis::{
+    BadSettings,
+    settings::{BadValue, Secret, Switch},
+};
 use sequence::Error;
 use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
 use tracing::warn;
 
 use super::{
-    failure::{At, Failure, OpenError},
+    failure::{At, Failure},
     tls,
 };
-use crate::{Settings, store::Operations};
+use crate::{RedisSettings, SequenceName, store::Operations};
 
 /// A sequence in a Redis server, as all handles of one process know it.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) login: Option<Login>,
@@ -48,6 +51,30 @@ pub(super) struct Tls {
     pub(super) name: ServerName<'static>,
 }
 
+impl Tls {
+    fn new(settings: &RedisSettings) -> Result<Option<Self>, BadValue> {
+        let ca_file = settings.redis_tls_ca_file.as_deref();
+        if settings.redis_tls == Switch::Off {
+            return match ca_file {
+                None => Ok(None),
+                Some(_) => Err(BadValue::together(
+                    "REDIS_TLS_CA_FILE is set but REDIS_TLS is off; set REDIS_TLS=on or remove \
+                     the file",
+                )),
+            };
+        }
+        let host = &settings.redis_host;
+        let name = ServerName::try_from(host.clone()).map_err(|_| {
+            BadValue::together(format!(
+                "REDIS_HOST={host:?} cannot be used with REDIS_TLS=on: it is no host name or \
+                 address"
+            ))
+        })?;
+        let config = tls::config(ca_file)?;
+        Ok(Some(Self { config, name }))
+    }
+}
+
 /// What a server must offer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
@@ -62,28 +89,23 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Settings that cannot be used, such as a file that cannot be read.
-    pub fn new(settings: &Settings, operations: Operations) -> Result<Arc<Self>, OpenError> {
-        let ca_file = settings.redis_tls_ca_file.as_deref();
-        let tls = match settings.redis_tls {
-            Switch::Off if ca_file.is_some() => return Err(OpenError::UnusedCaFile),
-            Switch::Off => None,
-            Switch::On => Some(Tls {
-                config: tls::config(ca_file)?,
-                name: ServerName::try_from(settings.redis_host.clone())
-                    .map_err(|_| OpenError::Host(settings.redis_host.clone()))?,
-            }),
-        };
+    /// Settings that do not go together, or a file that cannot be read.
+    pub(super) fn new(
+        settings: &RedisSettings,
+        sequence: &SequenceName,
+        operations: Operations,
+    ) -> Result<Self, BadSettings> {
+        let tls = Tls::new(settings).map_err(|bad| BadSettings(vec![bad]))?;
         let username = settings.redis_username.clone();
         let password = settings.redis_password.clone();
         let wants_login = username.is_some() || password.is_some();
-        Ok(Arc::new(Self {
+        Ok(Self {
             host: settings.redis_host.clone(),
             port: settings.redis_port.get(),
             login: wants_login.then_some(Login { username, password }),
             tls,
             db: settings.redis_db,
-            key: format!("sequence:{}", settings.sequence.as_str()),
+            key: format!("sequence:{}", sequence.as_str()),
             rules: Rules {
                 durable: settings.redis_require_durable,
                 replicas: settings.redis_min_replicas,
@@ -91,7 +113,7 @@ impl Server {
             operations,
             suspicions: AtomicU64::new(0),
             warned: Mutex::default(),
-        }))
+        })
     }
 
     /// How often something was found wrong with the server so far.

@@ -2,27 +2,28 @@
 
 use std::{path::Path, sync::Arc};
 
+use chassis::settings::BadValue;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::failure::OpenError;
-
 /// Trusts the authorities in a PEM file, or without one those that browsers trust.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
+pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, BadValue> {
     let roots = match ca_file {
-        Some(path) => read(path).map_err(|reason| OpenError::CaFile {
-            path: path.to_owned(),
-            reason,
+        Some(path) => read(path).map_err(|reason| {
+            BadValue::together(format!(
+                "REDIS_TLS_CA_FILE={} cannot be used: {reason}",
+                path.display()
+            ))
         })?,
         None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
     // The provider is named here because a default for the whole process is set by nobody.
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| OpenError::Tls(error.to_string()))?
+        .map_err(|error| BadValue::together(format!("TLS cannot be set up: {error}")))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
