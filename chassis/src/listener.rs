@@ -7,6 +7,8 @@ use std::{
 
 use tracing::warn;
 
+use crate::settings::Host;
+
 /// A port that cannot be listened on, and which setting chose it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {host} port {port} (settings HOST and {setting}): {reason}")]
@@ -36,23 +38,23 @@ impl fmt::Display for Reason {
 }
 
 /// Listens on `host` and `port`; `setting` is the variable that holds the port.
-pub(crate) fn bind(host: &str, port: u16, setting: &'static str) -> Result<TcpListener, BindError> {
+pub(crate) fn bind(
+    host: &Host,
+    port: u16,
+    setting: &'static str,
+) -> Result<TcpListener, BindError> {
     listen(host, port).map_err(|error| BindError {
-        host: host.to_owned(),
+        host: host.as_str().to_owned(),
         port,
         setting,
         reason: Reason(error),
     })
 }
 
-fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let listener = match TcpListener::bind((bare, port)) {
+fn listen(host: &Host, port: u16) -> io::Result<TcpListener> {
+    let listener = match TcpListener::bind((host.as_str(), port)) {
         // `::` listens on IPv4 too, but not where the kernel has no IPv6 at all.
-        Err(error) if bare == "::" && !has_ipv6() => {
+        Err(error) if host.as_str() == "::" && !has_ipv6() => {
             warn!(%error, "no IPv6 here; listening on all IPv4 addresses instead");
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         }
@@ -67,12 +69,8 @@ fn has_ipv6() -> bool {
 }
 
 /// Where a process on the same machine reaches a listener on `host` and `port`.
-pub(crate) fn reach(host: &str, port: u16) -> io::Result<SocketAddr> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let mut address = (bare, port)
+pub(crate) fn reach(host: &Host, port: u16) -> io::Result<SocketAddr> {
+    let mut address = (host.as_str(), port)
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::other("the host name has no address"))?;
@@ -89,11 +87,15 @@ pub(crate) fn reach(host: &str, port: u16) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
 
+    fn host(text: &str) -> Host {
+        Host::try_from(text.to_owned()).unwrap()
+    }
+
     #[test]
     fn a_port_in_use_is_named_together_with_its_setting() {
-        let taken = bind("127.0.0.1", 0, "PORT").unwrap();
+        let taken = bind(&host("127.0.0.1"), 0, "PORT").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind("127.0.0.1", port, "ADMIN_PORT")
+        let error = bind(&host("127.0.0.1"), port, "ADMIN_PORT")
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -107,13 +109,13 @@ mod tests {
 
     #[test]
     fn all_addresses_are_reached_through_loopback() {
-        for host in ["0.0.0.0", "::", "[::]"] {
+        for all in ["0.0.0.0", "::"] {
             assert_eq!(
-                reach(host, 80).unwrap().to_string(),
+                reach(&host(all), 80).unwrap().to_string(),
                 "127.0.0.1:80",
-                "{host}"
+                "{all}"
             );
         }
-        assert_eq!(reach("[::1]", 80).unwrap().to_string(), "[::1]:80");
+        assert_eq!(reach(&host("::1"), 80).unwrap().to_string(), "[::1]:80");
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod upstream;
 
-use std::rc::Rc;
+use std::{num::NonZeroU16, rc::Rc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -17,6 +17,7 @@ use chassis::{
     Context, Program, Service, accept, fresh_json,
     problem::{Problem, StatusCode},
     resource,
+    settings::{A_HOST, Host},
 };
 use sequence::{
     Coalescer, Count, Limits, Marks, Monitor, Ratchet, Store as _, service::with_metrics, wire,
@@ -39,9 +40,9 @@ chassis::settings! {
     /// The settings of `hash_server`, besides those of every service.
     pub struct Settings {
         /// Host of `persistence_server`.
-        persistence_host: String = "127.0.0.1", "an IP address or a host name";
+        persistence_host: Host = "127.0.0.1", A_HOST;
         /// Port of `persistence_server`.
-        persistence_port: u16 = "8081", "a port: a number from 0 to 65535";
+        persistence_port: NonZeroU16 = "8081", "a port: a number from 1 to 65535";
     }
 }
 
@@ -49,8 +50,9 @@ chassis::settings! {
 pub fn service(settings: &Settings, context: &Context) -> Service {
     let limits = Limits::from_settings(&context.common);
     let monitor = Monitor::default();
-    let (host, port) = (settings.persistence_host.clone(), settings.persistence_port);
-    let target = format!("persistence at {host}:{port}");
+    let host = settings.persistence_host.clone();
+    let port = settings.persistence_port.get();
+    let target = format!("persistence at {}", host.with_port(port));
     let marks = Marks::default();
     let of_check = (marks.clone(), monitor.clone());
     let connect = move || Ratchet::new(HttpSequence::new(&host, port), marks.clone());

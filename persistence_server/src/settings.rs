@@ -2,11 +2,14 @@
 
 use std::{num::NonZeroU16, path::PathBuf};
 
-use chassis::settings::{BadValue, Environment, Secret, Switch, Variable, both};
+use chassis::settings::{A_HOST, BadValue, Environment, Host, Secret, Switch, Variable, both};
 use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
-use crate::store::{etcd::Endpoints, postgres::SslMode};
+use crate::store::{
+    etcd::Endpoints,
+    postgres::{PgHost, SslMode},
+};
 
 chassis::settings! {
     /// Which store is in use.
@@ -38,7 +41,7 @@ chassis::settings! {
     /// The settings of the Postgres store.
     pub struct PostgresSettings {
         /// Host of PostgreSQL; these settings have the names and meanings that libpq gives them.
-        pghost: String = "127.0.0.1", "a host name, an IP address, or the directory of a Unix socket";
+        pghost: PgHost = "127.0.0.1", "a host name or an IP address, without a port, or the directory of a Unix socket";
         /// Port of PostgreSQL.
         pgport: NonZeroU16 = "5432", "a port: a number from 1 to 65535";
         /// User of PostgreSQL.
@@ -58,7 +61,7 @@ chassis::settings! {
     /// The settings of the Redis store.
     pub struct RedisSettings {
         /// Host of the Redis server, the primary.
-        redis_host: String = "127.0.0.1", "an IP address or a host name";
+        redis_host: Host = "127.0.0.1", A_HOST;
         /// Port of the Redis server.
         redis_port: NonZeroU16 = "6379", "a port: a number from 1 to 65535";
         /// User at the Redis server; the server's default user when not set.

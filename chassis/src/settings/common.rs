@@ -8,11 +8,13 @@ use std::{
 
 use serde::Deserialize;
 
+use super::{A_HOST, Host};
+
 crate::settings! {
     /// The settings that every service has.
     pub struct Common {
         /// Address to listen on; `::` and `0.0.0.0` mean all.
-        host: String = "127.0.0.1", "an IP address or a host name";
+        host: Host = "127.0.0.1", A_HOST;
         /// Port of the service.
         port: u16 = "", "a port: a number from 0 to 65535 (0 takes a free one)";
         /// Port for probes and metrics.

@@ -4,11 +4,13 @@
 //! what `--help` prints and what an error message quotes, so the three cannot disagree.
 
 mod common;
+mod host;
 mod read;
 mod secret;
 
 pub use self::{
     common::{Common, LogFormat, Switch, Workers},
+    host::{A_HOST, Host},
     read::{BadValue, Environment, both},
     secret::Secret,
 };
@@ -58,8 +60,8 @@ impl Variable {
 /// Declares a settings struct with one environment variable a field.
 ///
 /// Each field has a doc comment, a type that `serde` reads, its default as the text that the
-/// variable would hold (`""` for an `Option` means none), and the values it accepts, in words;
-/// `(secret)` after them marks a value that must not be shown.
+/// variable would hold (`""` for an `Option` means none), and the values it accepts, in words or
+/// as the name of a constant; `(secret)` after them marks a value that must not be shown.
 ///
 /// ```
 /// chassis::settings! {
@@ -81,7 +83,7 @@ macro_rules! settings {
         $vis:vis struct $name:ident {
             $(
                 #[doc = $help:literal]
-                $field:ident: $type:ty = $default:literal, $accepts:literal $(($secret:ident))?;
+                $field:ident: $type:ty = $default:literal, $accepts:tt $(($secret:ident))?;
             )*
         }
     ) => {

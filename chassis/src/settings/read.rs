@@ -225,7 +225,7 @@ mod tests {
     fn without_variables_the_defaults_hold() {
         let common = read(&[]).unwrap();
         assert_eq!((common.port, common.admin_port), (8080, 9080));
-        assert_eq!(common.host, "127.0.0.1");
+        assert_eq!(common.host.as_str(), "127.0.0.1");
         assert_eq!(common.workers, None);
         assert_eq!(common.access_log, Switch::On);
         assert_eq!(common.request_timeout().as_secs(), 10);
@@ -240,7 +240,7 @@ mod tests {
         let common = read(&[("PORT", "1234"), ("LOG_FORMAT", "json"), ("HOST", "")]).unwrap();
         assert_eq!(common.port, 1234);
         assert_eq!(common.log_format, Some(LogFormat::Json));
-        assert_eq!(common.host, "127.0.0.1");
+        assert_eq!(common.host.as_str(), "127.0.0.1");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use chassis::connect;
+use chassis::{connect, settings::Host};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -59,11 +59,13 @@ fn plainly(error: &io::Error) -> String {
 }
 
 impl Connection {
-    pub(super) async fn open(host: &str, port: u16) -> Result<Self, Failure> {
-        let stream = connect(host, port).await.map_err(Failure::Connect)?;
+    pub(super) async fn open(host: &Host, port: u16) -> Result<Self, Failure> {
+        let stream = connect(host.as_str(), port)
+            .await
+            .map_err(Failure::Connect)?;
         Ok(Self {
             stream,
-            authority: format!("{host}:{port}"),
+            authority: host.with_port(port),
             buffer: Vec::with_capacity(1024),
         })
     }

@@ -3,6 +3,7 @@
 mod connection;
 
 use async_trait::async_trait;
+use chassis::settings::Host;
 use sequence::{
     Block, Count, Error, Kept, Sequence, Store,
     wire::{self, EXHAUSTED},
@@ -14,16 +15,16 @@ use self::connection::{Answer, Connection};
 /// A sequence behind HTTP, over one connection that is kept between calls.
 #[derive(Debug)]
 pub struct HttpSequence {
-    host: String,
+    host: Host,
     port: u16,
     kept: Kept<Connection>,
 }
 
 impl HttpSequence {
-    /// The sequence at `host` (a name or an address) and `port`; connects at the first call.
-    pub fn new(host: &str, port: u16) -> Self {
+    /// The sequence at `host` and `port`; connects at the first call.
+    pub fn new(host: &Host, port: u16) -> Self {
         Self {
-            host: host.to_owned(),
+            host: host.clone(),
             port,
             kept: Kept::new(),
         }
@@ -60,8 +61,8 @@ impl HttpSequence {
     }
 
     fn unavailable(&self, cause: impl std::fmt::Display) -> Error {
-        let (host, port) = (&self.host, self.port);
-        Error::unavailable(format!("persistence at {host}:{port}: {cause}"))
+        let address = self.host.with_port(self.port);
+        Error::unavailable(format!("persistence at {address}: {cause}"))
     }
 }
 

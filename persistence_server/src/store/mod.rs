@@ -40,12 +40,14 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
         }
         StoreSettings::Postgres(postgres) => {
             let store = PostgresStore::open(postgres, sequence, operations.clone())?;
-            let target = format!("postgres at {}:{}", postgres.pghost, postgres.pgport);
+            let address = postgres.pghost.with_port(postgres.pgport.get());
+            let target = format!("postgres at {address}");
             (Arc::new(move || Box::new(store.handle())), target)
         }
         StoreSettings::Redis(redis) => {
             let store = RedisStore::open(redis, sequence, operations.clone())?;
-            let target = format!("redis at {}:{}", redis.redis_host, redis.redis_port);
+            let address = redis.redis_host.with_port(redis.redis_port.get());
+            let target = format!("redis at {address}");
             (Arc::new(move || Box::new(store.handle())), target)
         }
         StoreSettings::Etcd(etcd) => {

@@ -5,11 +5,16 @@ use sequence::{Count, Sequence as _, contract};
 
 use crate::started::{file, memory};
 
+fn sequence(port: u16) -> HttpSequence {
+    let host = "127.0.0.1".to_owned().try_into().expect("a host");
+    HttpSequence::new(&host, port)
+}
+
 #[tokio::test]
 async fn the_sequence_over_http_passes_the_contract() {
     let persistence = memory();
     let port = persistence.addr().port();
-    let open = async || HttpSequence::new("127.0.0.1", port);
+    let open = async || sequence(port);
     contract::check_new(open).await;
     contract::check(open).await;
 }
@@ -17,7 +22,7 @@ async fn the_sequence_over_http_passes_the_contract() {
 #[tokio::test]
 async fn a_kept_connection_that_a_restart_has_closed_is_replaced_within_the_call() {
     let (mut persistence, _dir) = file();
-    let sequence = HttpSequence::new("127.0.0.1", persistence.addr().port());
+    let sequence = sequence(persistence.addr().port());
     let before = sequence.reserve(Count::ONE).await.unwrap();
     persistence.restart();
     let after = sequence.reserve(Count::ONE).await.unwrap();

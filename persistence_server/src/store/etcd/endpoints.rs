@@ -1,5 +1,6 @@
 //! Where the members of a cluster are.
 
+use chassis::settings::Host;
 use http::Uri;
 use serde::Deserialize;
 
@@ -38,7 +39,7 @@ fn parse(text: &str) -> Option<Uri> {
     let good = matches!(url.scheme_str(), Some("http" | "https"))
         // Without a port it would be the web's, which is never etcd's.
         && authority.port_u16().is_some_and(|port| port > 0)
-        && !authority.host().is_empty()
+        && Host::try_from(authority.host().to_owned()).is_ok()
         && !authority.as_str().contains('@')
         && url.path() == "/"
         && url.query().is_none();
@@ -79,6 +80,8 @@ mod tests {
             "a",
             "http://a",
             "http://a:0",
+            "http://10.0.0.256:2379",
+            "http://a..b:2379",
             "http://a:65536",
             "http://:2379",
             "ftp://a:2379",

@@ -21,13 +21,13 @@ use chassis::BadSettings;
 use sequence::{Block, Count, Error, Kept, MAX_NUMBER, Sequence, Store};
 use tokio_postgres::Row;
 
-pub use self::tls::SslMode;
 use self::{
     fitness::{ensure, stored},
     problem::{PostgresError, Problem},
     session::Session,
     target::Target,
 };
+pub use self::{target::PgHost, tls::SslMode};
 use super::Operations;
 use crate::{PostgresSettings, SequenceName};
 

@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use chassis::{BadSettings, settings::Secret};
+use chassis::{
+    BadSettings,
+    settings::{Host, Secret},
+};
+use serde::Deserialize;
 use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -17,6 +21,44 @@ const CONNECT: Duration = Duration::from_millis(900);
 
 /// How long bytes may stay unacknowledged before the connection counts as broken.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// Where the server is, as in libpq.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub enum PgHost {
+    /// A name or an address.
+    Host(Host),
+    /// The directory of a Unix socket.
+    Directory(String),
+}
+
+impl PgHost {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Host(host) => host.as_str(),
+            Self::Directory(path) => path,
+        }
+    }
+
+    /// Host and port in messages.
+    pub(in crate::store) fn with_port(&self, port: u16) -> String {
+        match self {
+            Self::Host(host) => host.with_port(port),
+            Self::Directory(path) => format!("{path}:{port}"),
+        }
+    }
+}
+
+impl TryFrom<String> for PgHost {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        match text.starts_with('/') && !text.contains(char::is_control) {
+            true => Ok(Self::Directory(text)),
+            false => Host::try_from(text).map(Self::Host),
+        }
+    }
+}
 
 /// Which server, as whom, and how.
 #[derive(Clone)]
@@ -32,22 +74,16 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, BadSettings> {
         let (host, port) = (&settings.pghost, settings.pgport.get());
-        let is_socket = host.starts_with('/');
         // libpq has no TLS on Unix sockets either.
-        let mode = match is_socket {
-            true => SslMode::Disable,
-            false => settings.pgsslmode,
+        let mode = match host {
+            PgHost::Directory(_) => SslMode::Disable,
+            PgHost::Host(_) => settings.pgsslmode,
         };
         let root_cert = settings.pgsslrootcert.as_deref();
         let tls = tls::connector(mode, root_cert).map_err(|bad| BadSettings(vec![bad]))?;
-        let address = match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
-
         let mut config = Config::new();
         config
-            .host(host)
+            .host(host.as_str())
             .port(port)
             .user(&settings.pguser)
             .dbname(settings.pgdatabase.as_ref().unwrap_or(&settings.pguser))
@@ -64,7 +100,7 @@ impl Target {
         Ok(Self {
             config,
             tls,
-            address: address.into(),
+            address: host.with_port(port).into(),
             risks_told: Arc::default(),
         })
     }

@@ -10,10 +10,10 @@ use sequence::MAX_NUMBER;
 
 /// A [`Failure`] and where it happened.
 #[derive(Debug, thiserror::Error)]
-#[error("redis at {host}:{port}")]
+#[error("redis at {address}")]
 pub(super) struct At {
-    pub(super) host: String,
-    pub(super) port: u16,
+    /// The server in messages: host and port.
+    pub(super) address: String,
     #[source]
     pub(super) failure: Failure,
 }

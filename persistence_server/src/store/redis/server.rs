@@ -7,7 +7,7 @@ use std::sync::{
 
 use chassis::{
     BadSettings,
-    settings::{BadValue, Secret, Switch},
+    settings::{BadValue, Host, Secret, Switch},
 };
 use sequence::Error;
 use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
@@ -22,7 +22,7 @@ use crate::{RedisSettings, SequenceName, store::Operations};
 /// A sequence in a Redis server, as all handles of one process know it.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) host: String,
+    pub(super) host: Host,
     pub(super) port: u16,
     pub(super) login: Option<Login>,
     pub(super) tls: Option<Tls>,
@@ -63,11 +63,10 @@ impl Tls {
                 )),
             };
         }
-        let host = &settings.redis_host;
-        let name = ServerName::try_from(host.clone()).map_err(|_| {
+        let host = settings.redis_host.as_str();
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             BadValue::together(format!(
-                "REDIS_HOST={host:?} cannot be used with REDIS_TLS=on: it is no host name or \
-                 address"
+                "REDIS_HOST={host:?} cannot be used with REDIS_TLS=on: no certificate can name it"
             ))
         })?;
         let config = tls::config(ca_file)?;
@@ -131,15 +130,18 @@ impl Server {
         // The text is replaced whole, so a panic elsewhere cannot have left half of it.
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if *warned != warning && !warning.is_empty() {
-            warn!(host = self.host, port = self.port, "STORE=redis: {warning}");
+            warn!(
+                host = self.host.as_str(),
+                port = self.port,
+                "STORE=redis: {warning}"
+            );
         }
         *warned = warning;
     }
 
     pub(super) fn unavailable(&self, failure: Failure) -> Error {
         Error::unavailable(At {
-            host: self.host.clone(),
-            port: self.port,
+            address: self.host.with_port(self.port),
             failure,
         })
     }
