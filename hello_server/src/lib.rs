@@ -40,7 +40,7 @@ pub fn service(settings: &Settings) -> Service {
             let answer = greet(&request, &greeting);
             async move { answer }
         };
-        routes.service(resource("/", [Method::GET], greet));
+        routes.service(resource("/", [Method::GET, Method::HEAD], greet));
     })
 }
 

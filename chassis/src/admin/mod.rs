@@ -24,7 +24,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
     let health = health.clone();
     let registry = Arc::clone(registry);
-    let get = || [Method::GET];
+    let get = || [Method::GET, Method::HEAD];
     config
         .service(resource("/livez", get(), livez))
         .service(resource("/readyz", get(), move || {

@@ -1,7 +1,7 @@
 //! The public interface: statuses, headers, bodies.
 
 use e2e::{
-    http::{self, Response},
+    http::{self, Connection, Response},
     service::Service,
 };
 
@@ -154,11 +154,48 @@ fn hash_answers_a_number_and_its_sha256() {
 }
 
 #[test]
+fn head_is_get_without_a_body_where_get_takes_nothing() {
+    let service = hello();
+    for (addr, path) in [
+        (service.addr(), "/"),
+        (service.addr(), "/nowhere"),
+        (service.admin_addr(), "/livez"),
+        (service.admin_addr(), "/readyz"),
+        (service.admin_addr(), "/metrics"),
+    ] {
+        let mut connection = Connection::open(addr).unwrap();
+        let [head, get] = ["HEAD", "GET"].map(|method| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            connection.send(request).unwrap();
+            let answer = match method {
+                "HEAD" => connection.receive_head(),
+                _ => connection.receive(),
+            };
+            let answer = answer.expect("an answer that begins where the one before ends");
+            let mut headers = answer.headers;
+            for (name, value) in &mut headers {
+                let changes = name == "content-length" && ["/readyz", "/metrics"].contains(&path);
+                if changes || name == "date" {
+                    value.clear();
+                }
+            }
+            headers.sort();
+            (answer.status, headers)
+        });
+        assert_eq!(head, get, "{path}");
+    }
+}
+
+#[test]
 fn other_methods_are_refused_with_those_that_work_and_take_no_number() {
     let persistence = memory();
     let hash = hash(&persistence);
     let hello = hello();
-    for (service, allowed) in [(&hello, "GET"), (&persistence, "GET, POST"), (&hash, "GET")] {
+    for (service, allowed) in [
+        (&hello, "GET, HEAD"),
+        (&persistence, "GET, POST"),
+        (&hash, "GET"),
+    ] {
         for method in [
             "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "BREW", "POST",
         ] {
