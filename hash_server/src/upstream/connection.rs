@@ -2,8 +2,8 @@
 //!
 //! A client library would do as well; this one costs a tenth of the instructions, and a chain of
 //! services that each spend little on the other is what this project shows. It understands the
-//! answers of `persistence_server` and of proxies that pass them on with a `Content-Length`, and
-//! refuses everything else.
+//! answers of `persistence_server` and of proxies that pass them on, with a `Content-Length` or in
+//! chunks, and refuses everything else.
 
 use std::io;
 
@@ -109,7 +109,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err("its head does not parse"),
     };
-    let mut length = None;
+    let (mut length, mut chunked) = (None, false);
     let mut keeps_connection = head.version == Some(1);
     for field in &*head.headers {
         let value = std::str::from_utf8(field.value).unwrap_or_default().trim();
@@ -123,37 +123,109 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
         } else if field.name.eq_ignore_ascii_case("connection") {
             keeps_connection &= !value.to_ascii_lowercase().contains("close");
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err("it has a Transfer-Encoding");
+            if chunked || !value.eq_ignore_ascii_case("chunked") {
+                return Err("it has a Transfer-Encoding other than chunked");
+            }
+            chunked = true;
         }
     }
-    let length = length.ok_or("it has no Content-Length")?;
-    let body = &bytes[start..];
-    if body.len() > length {
-        // Nothing was asked that this could answer.
-        return Err("it is longer than its Content-Length");
-    }
-    Ok((body.len() == length).then(|| Answer {
-        // httparse fills in the code of every complete head.
-        status: head.code.unwrap_or_default(),
-        body: body.to_vec(),
+    // httparse fills in the code of every complete head.
+    let status = head.code.unwrap_or_default();
+    let rest = &bytes[start..];
+    let body = match (length, chunked) {
+        // It never has a body, whatever its head says.
+        _ if status == 204 => whole(rest, 0)?,
+        (Some(length), false) => whole(rest, length)?,
+        (None, true) if head.version == Some(1) => join_chunks(rest)?,
+        (None, false) => return Err("it has neither a Content-Length nor chunks"),
+        (_, true) => return Err("chunks are not expected with its version or Content-Length"),
+    };
+    Ok(body.map(|body| Answer {
+        status,
+        body,
         keeps_connection,
     }))
+}
+
+/// A body of this length; none if it is not complete yet.
+fn whole(bytes: &[u8], length: usize) -> Result<Option<Vec<u8>>, &'static str> {
+    if bytes.len() > length {
+        // Nothing was asked that this could answer.
+        return Err("it is longer than its body");
+    }
+    Ok((bytes.len() == length).then(|| bytes.to_vec()))
+}
+
+/// The body in these chunks (RFC 9112, section 7.1); none if it is not complete yet.
+fn join_chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+    const END: &[u8] = b"\r\n";
+    let mut body = Vec::new();
+    loop {
+        let (start, size) = match httparse::parse_chunk_size(bytes) {
+            Ok(httparse::Status::Complete((start, size))) => (start, size),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err("the size of a chunk is not a number"),
+        };
+        bytes = &bytes[start..];
+        if size == 0 {
+            break;
+        }
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > LARGEST {
+            return Err("it is too long");
+        }
+        let Some((chunk, rest)) = bytes.split_at_checked(size) else {
+            return Ok(None);
+        };
+        match rest.get(..END.len()) {
+            None => return Ok(None),
+            Some(END) => bytes = &rest[END.len()..],
+            Some(_) => return Err("a chunk is longer than its size"),
+        }
+        body.extend_from_slice(chunk);
+    }
+    // The trailer fields say nothing about the block.
+    let mut trailers = [httparse::EMPTY_HEADER; 32];
+    match httparse::parse_headers(bytes, &mut trailers) {
+        Ok(httparse::Status::Complete((end, _))) if end == bytes.len() => Ok(Some(body)),
+        Ok(httparse::Status::Complete(_)) => Err("it is longer than its body"),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(_) => Err("its trailer fields do not parse"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
-
     #[test]
     fn an_answer_is_complete_with_its_last_byte() {
-        for end in 0..GOOD.len() {
-            assert_eq!(parse(&GOOD.as_bytes()[..end]), Ok(None), "{end}");
+        for (status, body, bytes) in [
+            (
+                200,
+                "abc",
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+            ),
+            (204, "", "HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n"),
+            (
+                200,
+                "abcdefghijklm",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n\
+                 3\r\nabc\r\nA;x=y\r\ndefghijklm\r\n0\r\n\r\n",
+            ),
+            (
+                503,
+                "",
+                "HTTP/1.1 503 Down\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nName: x\r\n\r\n",
+            ),
+        ] {
+            for end in 0..bytes.len() {
+                assert_eq!(parse(&bytes.as_bytes()[..end]), Ok(None), "{end} {bytes}");
+            }
+            let answer = parse(bytes.as_bytes()).unwrap().unwrap();
+            assert_eq!((answer.status, &answer.body[..]), (status, body.as_bytes()));
+            assert!(answer.keeps_connection);
         }
-        let answer = parse(GOOD.as_bytes()).unwrap().unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (200, &b"abc"[..]));
-        assert!(answer.keeps_connection);
     }
 
     #[test]
@@ -178,8 +250,16 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK",
+            "HTTP/1.1 204 No Content\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\na",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nbad name: x\r\n\r\n",
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
