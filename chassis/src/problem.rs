@@ -6,8 +6,14 @@
 use std::{borrow::Cow, fmt};
 
 pub use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, ResponseError, Route, http::header, web};
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError, Route,
+    http::{Method, header},
+    web,
+};
 use serde::Serialize;
+
+use crate::resource::require_ready;
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -118,11 +124,17 @@ impl ResponseError for Problem {
     }
 }
 
-/// The route for every path that a service does not have.
+/// The route for every target that a service does not have.
 pub(crate) fn not_found() -> Route {
-    web::to(async |request: HttpRequest| {
-        let detail = format!("there is nothing at {}", shortened(request.path()));
-        Err::<HttpResponse, _>(Problem::new(StatusCode::NOT_FOUND, detail))
+    web::to(async |request: HttpRequest| match *request.method() {
+        // About the server as a whole (RFC 9110, section 9.3.7).
+        Method::OPTIONS if request.path() == "*" => {
+            require_ready(&request).map(|()| HttpResponse::NoContent().finish())
+        }
+        _ => {
+            let detail = format!("there is nothing at {}", shortened(request.path()));
+            Err(Problem::new(StatusCode::NOT_FOUND, detail))
+        }
     })
 }
 

@@ -103,7 +103,13 @@ impl Serving {
             socket: sockets.public,
             workers: common.worker_threads(),
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
-            routes,
+            routes: {
+                let health = health.clone();
+                Arc::new(move |config| {
+                    config.app_data(health.clone());
+                    routes(config);
+                })
+            },
             shared: Shared {
                 metrics: Some(metrics),
                 access_log: access_log.as_ref().map(AccessLog::template),

@@ -62,10 +62,7 @@ impl Worker {
         if let Some(metrics) = &self.metrics {
             metrics.record(method, self.route(uri), status, duration);
         }
-        // OPTIONS takes nothing and changes nothing; services and proxies ask it every second.
-        if let Some(log) = &self.log
-            && method != Method::OPTIONS
-        {
+        if let Some(log) = &self.log {
             log.write(&access_log::Line {
                 remote,
                 method,

@@ -2,10 +2,12 @@
 
 use e2e::{
     http::{self, Connection, Response},
+    process::Signal,
     service::Service,
+    wait,
 };
 
-use crate::started::{self, hash, hello, memory};
+use crate::started::{self, hash, hello, memory, not_ready_because, ready};
 
 #[track_caller]
 fn send(service: &Service, method: &str, target: &str, headers: &str) -> Response {
@@ -192,13 +194,11 @@ fn other_methods_are_refused_with_those_that_work_and_take_no_number() {
     let hash = hash(&persistence);
     let hello = hello();
     for (service, allowed) in [
-        (&hello, "GET, HEAD"),
-        (&persistence, "GET, POST"),
-        (&hash, "GET"),
+        (&hello, "GET, HEAD, OPTIONS"),
+        (&persistence, "GET, POST, OPTIONS"),
+        (&hash, "GET, OPTIONS"),
     ] {
-        for method in [
-            "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "BREW", "POST",
-        ] {
+        for method in ["HEAD", "PUT", "PATCH", "DELETE", "TRACE", "BREW", "POST"] {
             if allowed.contains(method) {
                 continue;
             }
@@ -208,6 +208,62 @@ fn other_methods_are_refused_with_those_that_work_and_take_no_number() {
         }
     }
     assert_eq!(get(&persistence, "/").json()["data"]["number"], 1);
+}
+
+#[test]
+fn options_says_what_a_ready_service_allows_and_takes_no_number() {
+    let persistence = memory();
+    let hash = hash(&persistence);
+    let hello = hello();
+    for (service, allowed) in [
+        (&hello, "GET, HEAD, OPTIONS"),
+        (&persistence, "GET, POST, OPTIONS"),
+        (&hash, "GET, OPTIONS"),
+    ] {
+        let answer = send(service, "OPTIONS", "/", "");
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (204, Some(allowed))
+        );
+        assert_eq!(answer.header("content-length"), None);
+        assert_eq!(send(service, "OPTIONS", "*", "").status, 204);
+        is_problem(&send(service, "OPTIONS", "/nowhere", ""), 404);
+        // The default check of HAProxy.
+        let old = http::request(service.addr(), "OPTIONS / HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(old.status, 204);
+    }
+    assert_eq!(get(&persistence, "/").json()["data"]["number"], 1);
+
+    let counted = "http_requests_total{method=\"OPTIONS\",route=\"/\",status=\"204\"} 2";
+    let metrics = http::get(hello.admin_addr(), "/metrics").unwrap().text();
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+    hello
+        .stdout()
+        .wait_for("\"method\":\"OPTIONS\"", started::SOON);
+}
+
+#[test]
+fn options_tells_a_balancer_that_a_service_is_not_ready_or_draining() {
+    let persistence = memory();
+    let waiting = started::in_front_of(&persistence)
+        .env("PERSISTENCE_PORT", "1")
+        .start();
+    let draining = ready(Service::builder("hello_server").env("DRAIN_SECONDS", "60"));
+    draining.signal(Signal::TERM);
+    wait::until("the drain", started::SOON, || not_ready_because(&draining));
+    for service in [&waiting, &draining] {
+        for target in ["/", "*"] {
+            let answer = send(service, "OPTIONS", target, "");
+            is_problem(&answer, 503);
+            assert_eq!(answer.header("retry-after"), Some("1"));
+        }
+        let request = "OPTIONS /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+        let admin = http::request(service.admin_addr(), request).unwrap();
+        assert_eq!(
+            (admin.status, admin.header("allow")),
+            (204, Some("GET, HEAD, OPTIONS"))
+        );
+    }
 }
 
 #[test]
