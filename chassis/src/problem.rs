@@ -131,6 +131,12 @@ pub(crate) fn not_found() -> Route {
         Method::OPTIONS if request.path() == "*" => {
             require_ready(&request).map(|()| HttpResponse::NoContent().finish())
         }
+        // Its target is another server's address, which is no resource with methods of its own.
+        Method::CONNECT => {
+            let mut problem = Problem::method_not_allowed("");
+            problem.detail = "this is not a proxy, so CONNECT is refused".into();
+            Err(problem)
+        }
         _ => {
             let detail = format!("there is nothing at {}", shortened(request.path()));
             Err(Problem::new(StatusCode::NOT_FOUND, detail))

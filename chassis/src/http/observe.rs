@@ -15,8 +15,8 @@ use actix_web::{
     ResponseError as _,
     dev::ServiceResponse,
     http::{
-        StatusCode,
-        header::{CONTENT_LENGTH, SERVER},
+        Method, StatusCode,
+        header::{CONTENT_LENGTH, SERVER, UPGRADE},
     },
 };
 use futures_util::{
@@ -73,6 +73,7 @@ where
         let begin = Instant::now();
         let remote = request.peer_addr();
         let (method, uri) = (request.method().clone(), request.uri().clone());
+        let wants_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let (service, worker) = (Rc::clone(&self.service), Rc::clone(&self.worker));
         Box::pin(async move {
             let answer = AssertUnwindSafe(answer(&*service, &worker, request)).catch_unwind();
@@ -86,7 +87,8 @@ where
             head.headers.insert(SERVER, worker.shared.server.clone());
             head.headers
                 .insert(X_SERVED_BY, worker.shared.served_by.clone());
-            if worker.shared.health.is_draining() {
+            // actix-http would agree to an upgrade that nothing here knows.
+            if wants_upgrade || worker.shared.health.is_draining() {
                 head.set_connection_type(ConnectionType::Close);
             }
             let status = response.status().as_u16();
@@ -100,7 +102,7 @@ async fn answer<S>(service: &S, worker: &Worker, mut request: Request) -> Respon
 where
     S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    if !matches!(request.payload(), Payload::None) {
+    if !matches!(request.payload(), Payload::None) && !body_is_endless(&request) {
         let reading = read_off(&mut request);
         let problem = match tokio::time::timeout(worker.shared.request_timeout, reading).await {
             Ok(result) => result.err(),
@@ -117,6 +119,13 @@ where
         Ok(response) => response.into(),
         Err(error) => error.error_response().into(),
     }
+}
+
+/// Whether actix-http takes the rest of the connection for the request's body, as after a
+/// successful CONNECT or upgrade. It closes the connection after the answer then.
+fn body_is_endless(request: &Request) -> bool {
+    request.method() == Method::CONNECT
+        || request.headers().contains_key(UPGRADE) && !request.chunked().unwrap_or(false)
 }
 
 /// Reads the body and forgets it, so that the connection can go on after the answer.

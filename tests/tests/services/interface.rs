@@ -3,7 +3,7 @@
 use e2e::{
     http::{self, Connection, Response},
     process::Signal,
-    service::Service,
+    service::{Builder, Service},
     wait,
 };
 
@@ -263,6 +263,45 @@ fn options_tells_a_balancer_that_a_service_is_not_ready_or_draining() {
             (admin.status, admin.header("allow")),
             (204, Some("GET, HEAD, OPTIONS"))
         );
+    }
+}
+
+#[test]
+fn an_upgrade_is_ignored_and_connect_is_refused_without_waiting_for_more() {
+    // The client's own timeout ends a wait for a body.
+    let start = |builder: Builder| ready(builder.env("REQUEST_TIMEOUT_MS", "600000"));
+    let hello = start(Service::builder("hello_server"));
+    let persistence = start(Service::builder("persistence_server").env("STORE", "memory"));
+    for headers in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nContent-Length: 3\r\n",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Upgrade: websocket\r\n",
+    ] {
+        for service in [&hello, &persistence] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+            let mut connection = Connection::open(service.addr()).unwrap();
+            connection.send(request).unwrap();
+            let answer = connection.receive().expect(headers);
+            assert_eq!(
+                (answer.status, answer.header("connection")),
+                (200, Some("close")),
+                "{headers}"
+            );
+            assert_eq!(answer.header("upgrade"), None);
+            assert!(connection.receive_rest().unwrap().is_empty());
+        }
+    }
+    assert_eq!(get(&persistence, "/").json()["data"]["number"], 5);
+
+    for target in ["example.com:443", "/"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        for addr in [hello.addr(), persistence.addr(), hello.admin_addr()] {
+            let answer = http::request(addr, &request).expect(target);
+            is_problem(&answer, 405);
+            assert!(answer.header("allow").is_some());
+            assert_eq!(answer.header("connection"), Some("close"));
+        }
     }
 }
 
