@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use crate::{Block, Count};
@@ -24,7 +25,8 @@ pub enum InvalidQuery {
     Repeated,
 }
 
-/// Reads `count` from a query; other parameters are ignored, as HTTP servers do.
+/// Reads `count` from a query, percent-encoded or not; other parameters are ignored, as HTTP
+/// servers do.
 ///
 /// # Errors
 ///
@@ -33,8 +35,8 @@ pub fn parse_query(query: &str) -> Result<Option<Count>, InvalidQuery> {
     let mut found = None;
     for parameter in query.split('&') {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if name == "count" {
-            let count = value.parse()?;
+        if percent_decode_str(name).eq(*b"count") {
+            let count = percent_decode_str(value).decode_utf8_lossy().parse()?;
             if found.replace(count).is_some() {
                 return Err(InvalidQuery::Repeated);
             }
@@ -161,7 +163,14 @@ mod tests {
     fn a_query_has_at_most_one_count_and_a_good_one() {
         assert_eq!(parse_query(""), Ok(None));
         assert_eq!(parse_query("counter=1&x&=&&y=2"), Ok(None));
-        assert_eq!(parse_query("a=1&count=5"), Ok(Some(Count::new(5).unwrap())));
+        for five in [
+            "a=1&count=5",
+            "count=%35",
+            "%63%6F%75%6e%74=5&%63",
+            "%FF=%&count=5",
+        ] {
+            assert_eq!(parse_query(five), Ok(Count::new(5).ok()), "{five}");
+        }
         for bad in [
             "count",
             "count=",
@@ -169,6 +178,10 @@ mod tests {
             "count=-1",
             "count=65537",
             "count=x&count=1",
+            "count=%",
+            "count=%3",
+            "count=5%FF",
+            "count=%2535",
         ] {
             assert_eq!(
                 parse_query(bad),
@@ -176,6 +189,8 @@ mod tests {
                 "{bad}"
             );
         }
-        assert_eq!(parse_query("count=1&count=1"), Err(InvalidQuery::Repeated));
+        for repeated in ["count=1&count=1", "count=1&%63ount=1"] {
+            assert_eq!(parse_query(repeated), Err(InvalidQuery::Repeated));
+        }
     }
 }

@@ -104,6 +104,7 @@ fn persistence_hands_out_blocks_of_1_to_65536() {
     );
     assert_eq!(json(get(&service, "/?count=65536"))["number"], 5);
     assert_eq!(json(get(&service, "/"))["number"], 65_541);
+    assert_eq!(json(get(&service, "/?%63ount=%33"))["count"], 3);
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn a_bad_count_is_refused_and_takes_no_number() {
         "count=99999999999999999999999999",
         "count=1&count=1",
         "count=1&count=2",
-        "count=%31",
+        "count=1&%63ount=2",
         "count=1%20",
     ] {
         let answer = get(&service, &format!("/?{query}"));
