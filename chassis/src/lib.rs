@@ -34,7 +34,7 @@ pub use self::{
     life::Error,
     metrics::{Counter, Gauge},
     program::Program,
-    resource::{fresh_json, resource},
+    resource::{fresh_json, options, resource},
     run::{BadSettings, run},
     service::{Context, Fatal, Service},
 };

@@ -31,10 +31,7 @@ where
     let allowed = names.collect::<Vec<_>>().join(", ");
     let others = move |request: HttpRequest| {
         let answer = match *request.method() {
-            Method::OPTIONS => require_ready(&request).map(|()| {
-                let mut answer = HttpResponse::NoContent();
-                answer.insert_header((ALLOW, allowed.as_str())).finish()
-            }),
+            Method::OPTIONS => options(&request, &allowed),
             _ => Err(Problem::method_not_allowed(&allowed)),
         };
         async { answer }
@@ -45,6 +42,17 @@ where
     web::resource(path)
         .route(web::route().guard(known).to(handler))
         .default_service(web::to(others))
+}
+
+/// The answer to OPTIONS on a resource with these methods.
+///
+/// # Errors
+///
+/// 503 while the service is not ready.
+pub fn options(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, Problem> {
+    require_ready(request)?;
+    let mut answer = HttpResponse::NoContent();
+    Ok(answer.insert_header((ALLOW, allowed)).finish())
 }
 
 /// Makes sure that the service is ready, for OPTIONS: it takes nothing, and many load balancers

@@ -70,8 +70,7 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
         let (persistence, (marks, monitor)) = (Rc::clone(&checked), of_check.clone());
         async move {
             let check = async {
-                // Not through the ratchet: a replica of persistence_server may be a second
-                // behind another.
+                // Not through the ratchet: it may be a second behind.
                 marks.note(persistence.store().check().await?);
                 monitor.confirm(&*persistence).await
             };

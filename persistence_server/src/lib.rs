@@ -5,13 +5,17 @@ pub mod store;
 
 use std::rc::Rc;
 
-use actix_web::{HttpRequest, HttpResponse, http::Method, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header::HeaderName},
+    web,
+};
 use chassis::{
-    Context, Program, Service, accept, fresh_json,
+    Context, Program, Service, accept, fresh_json, options,
     problem::{Problem, StatusCode},
     resource,
 };
-use sequence::{Coalescer, Count, Limits, Monitor, Store as _, service::with_metrics, wire};
+use sequence::{Coalescer, Count, Limits, Marks, Monitor, Store as _, service::with_metrics, wire};
 
 pub use self::settings::{
     EtcdSettings, FileSettings, Number, PostgresSettings, RedisSettings, SequenceName, Settings,
@@ -41,11 +45,12 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
     let service = Service::new(["/"], move |routes| {
         // Called once on each worker, so each has a coalescer of its own and needs no lock.
         let coalescer = Coalescer::start(store.handle(), limits, of_workers.clone());
-        routes.app_data(web::Data::new(coalescer)).service(resource(
-            "/",
-            [Method::GET, Method::POST],
-            next,
-        ));
+        let resource = resource("/", [Method::GET, Method::POST], next)
+            .route(web::method(Method::OPTIONS).to(position));
+        routes
+            .app_data(web::Data::new(coalescer))
+            .app_data(web::Data::new(store.marks().clone()))
+            .service(resource);
     })
     .metrics(operations);
     let service = service.depends_on("store", target, move || {
@@ -60,6 +65,15 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
         }
     });
     with_metrics(service, &monitor)
+}
+
+/// Answers OPTIONS, which takes nothing, with the last number known to be taken: `hash_server`
+/// notices by it when this service has lost numbers that another replica received.
+async fn position(request: HttpRequest, marks: web::Data<Marks>) -> Result<HttpResponse, Problem> {
+    let mut answer = options(&request, "GET, POST, OPTIONS")?;
+    let name = HeaderName::from_static(wire::LAST);
+    answer.headers_mut().insert(name, marks.highest().into());
+    Ok(answer)
 }
 
 /// Answers the next number, or with `?count=N` the next block.

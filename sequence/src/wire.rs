@@ -13,6 +13,9 @@ use crate::{Block, Count};
 /// The problem type (RFC 9457) of a sequence that has come to its end.
 pub const EXHAUSTED: &str = "urn:problem-type:sequence-exhausted";
 
+/// The header field in which an answer to OPTIONS names the last number known to be taken.
+pub const LAST: &str = "sequence-last";
+
 /// A query whose `count` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {

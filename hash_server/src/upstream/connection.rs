@@ -8,6 +8,7 @@
 use std::io;
 
 use chassis::{connect, settings::Host};
+use sequence::wire;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -30,6 +31,8 @@ pub(super) struct Connection {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
+    /// The value of [`wire::LAST`].
+    pub(super) last: Option<u64>,
     /// Whether another request may follow on the same connection.
     pub(super) keeps_connection: bool,
 }
@@ -109,7 +112,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err("its head does not parse"),
     };
-    let (mut length, mut chunked) = (None, false);
+    let (mut length, mut chunked, mut last) = (None, false, None);
     let mut keeps_connection = head.version == Some(1);
     for field in &*head.headers {
         let value = std::str::from_utf8(field.value).unwrap_or_default().trim();
@@ -127,6 +130,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
                 return Err("it has a Transfer-Encoding other than chunked");
             }
             chunked = true;
+        } else if field.name.eq_ignore_ascii_case(wire::LAST) {
+            last = value.parse().ok();
         }
     }
     // httparse fills in the code of every complete head.
@@ -143,6 +148,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     Ok(body.map(|body| Answer {
         status,
         body,
+        last,
         keeps_connection,
     }))
 }

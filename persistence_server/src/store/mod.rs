@@ -99,6 +99,11 @@ impl OpenStore {
         Ratchet::new((self.make)(), self.marks.clone())
     }
 
+    /// What this process knows to be taken.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// What people should know of a store that works.
     pub fn note(&self) -> &'static str {
         self.note

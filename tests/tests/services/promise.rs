@@ -1,17 +1,22 @@
 //! The promise: no number twice and none out of order, whoever is killed.
 
-use std::time::Instant;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use checker::load;
 use e2e::{
+    http,
     metrics::metric,
     service::Service,
     soak::{figure, scaled},
+    wait,
 };
 
 use crate::{
     proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
-    started::{file, hash, memory},
+    started::{SOON, file, hash, in_front_of, memory, not_ready_because, ready},
 };
 
 /// Runs a load that nothing disturbs, and proves it.
@@ -103,6 +108,35 @@ fn no_number_is_repeated_when_persistence_is_killed_at_random_moments() {
         outcome.failures
     );
     assert!(proof.numbers > 1000, "{proof:?}");
+}
+
+#[test]
+fn front_ends_repeat_no_number_when_persistence_lost_all_of_them() {
+    let (mut persistence, dir) = file();
+    let front = || in_front_of(&persistence).env("REQUEST_TIMEOUT_MS", "500");
+    let fronts = [ready(front()), ready(front())];
+    let outcome = load::run(&options([&fronts[0]], 100)).expect("a load");
+    assert_eq!(proven(&outcome).numbers, 100);
+    // Long enough for the idle one to learn of them from its check.
+    thread::sleep(Duration::from_millis(2500));
+
+    persistence.kill9();
+    for file in dir.path().read_dir().expect("a directory") {
+        fs::remove_file(file.expect("an entry").path()).expect("a file of ours");
+    }
+    persistence.restart();
+    for front in &fronts {
+        wait::until("the loss to be noticed", SOON, || {
+            let answer = http::get(front.addr(), "/").expect("an answer");
+            assert_ne!(answer.status, 200, "{}", answer.text());
+            not_ready_because(front).filter(|reason| reason.contains("SEQUENCE_FLOOR=1000000100"))
+        });
+    }
+    // Past what was lost, they go on.
+    http::get(persistence.addr(), "/?count=200").expect("an answer");
+    for front in &fronts {
+        until_it_serves(front);
+    }
 }
 
 #[test]

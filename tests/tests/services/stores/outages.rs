@@ -12,7 +12,7 @@ use e2e::{
 use super::backend::{Backend, Kind};
 use crate::{
     proof::{Longest, any_moment, options, proven, under_load, until_it_serves},
-    started::{is_ready, not_ready_because, ready},
+    started::{in_front_of, is_ready, not_ready_because, ready},
 };
 
 super::on_every_store!(
@@ -69,8 +69,11 @@ fn readiness_follows_a_store_that_is_killed(kind: Kind) {
         return;
     };
     let service = ready(backend.client());
+    // Its clients do not ask it for a number meanwhile.
+    let front = ready(in_front_of(&service));
     backend.kill9();
     let down = until_readiness_is(false, &service);
+    until_readiness_is(false, &front);
     let reason = not_ready_because(&service).expect("a reason");
     assert!(reason.contains("refused"), "{reason}");
     assert!(
@@ -79,6 +82,9 @@ fn readiness_follows_a_store_that_is_killed(kind: Kind) {
     );
     backend.restart();
     let up = until_readiness_is(true, &service);
+    until_readiness_is(true, &front);
+    let answer = http::get(front.addr(), "/").unwrap();
+    assert_eq!(answer.json()["data"]["number"], 1, "no check took a number");
     figure(format_args!(
         "{kind:?} killed: not ready after {down:.1?}, ready {up:.1?} after its return"
     ));
