@@ -5,6 +5,7 @@ mod data_dir;
 mod interface;
 mod life;
 mod limits;
+mod methods;
 mod promise;
 mod settings;
 mod started;
