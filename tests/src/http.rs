@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -116,6 +116,15 @@ impl Connection {
     /// When the connection is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Closes the sending side; answers can still be received.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// Reads the next answer.

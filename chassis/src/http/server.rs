@@ -63,8 +63,6 @@ pub(crate) fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT)
-                // A client that hangs up does not want its answer any more.
-                .h1_allow_half_closed(false)
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }

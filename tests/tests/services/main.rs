@@ -2,6 +2,7 @@
 
 mod contract;
 mod data_dir;
+mod hang_ups;
 mod interface;
 mod life;
 mod limits;
