@@ -18,7 +18,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::http::{Method, Uri};
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
@@ -33,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How many pieces may wait to be written; the next one is dropped.
 const BACKLOG: usize = 256;
 
-/// A path is logged up to this many bytes.
+/// A method and a path are logged up to this many bytes each.
+const LONGEST_METHOD: usize = 32;
 const LONGEST_PATH: usize = 256;
 
 /// The writing end: one for a process.
@@ -121,8 +121,8 @@ fn write_out(queue: &Receiver<Vec<u8>>) {
 /// One answered request, as the log shows it.
 pub(crate) struct Line<'a> {
     pub(crate) remote: Option<SocketAddr>,
-    pub(crate) method: &'a Method,
-    pub(crate) uri: &'a Uri,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
     pub(crate) status: u16,
     pub(crate) duration: Duration,
 }
@@ -185,14 +185,17 @@ impl Drop for WorkerLog {
 
 impl Template {
     fn format(&self, out: &mut Vec<u8>, line: &Line<'_>) {
-        let path = line.uri.path_and_query().map_or("-", |path| path.as_str());
-        let path = path.get(..LONGEST_PATH).unwrap_or(path);
+        let line = &Line {
+            method: beginning(line.method, LONGEST_METHOD),
+            path: beginning(line.path, LONGEST_PATH),
+            ..*line
+        };
         let milliseconds = line.duration.as_secs_f64() * 1000.0;
         let time = format_rfc3339_millis(SystemTime::now());
         // Writing to a vector cannot fail.
         let _ = match self.format {
-            LogFormat::Text => self.text(out, line, path, milliseconds, &time),
-            LogFormat::Json => self.json(out, line, path, milliseconds, &time.to_string()),
+            LogFormat::Text => self.text(out, line, milliseconds, &time),
+            LogFormat::Json => self.json(out, line, milliseconds, &time.to_string()),
         };
         out.push(b'\n');
     }
@@ -201,14 +204,18 @@ impl Template {
         &self,
         out: &mut Vec<u8>,
         line: &Line<'_>,
-        path: &str,
         milliseconds: f64,
         time: &impl std::fmt::Display,
     ) -> io::Result<()> {
         let Self {
             service, instance, ..
         } = self;
-        let Line { method, status, .. } = line;
+        let Line {
+            method,
+            path,
+            status,
+            ..
+        } = line;
         write!(
             out,
             "{time} {service}@{instance} {status} {method} {path} {milliseconds:.3}ms"
@@ -223,7 +230,6 @@ impl Template {
         &self,
         out: &mut Vec<u8>,
         line: &Line<'_>,
-        path: &str,
         milliseconds: f64,
         time: &str,
     ) -> io::Result<()> {
@@ -246,8 +252,8 @@ impl Template {
             service: self.service,
             instance: &self.instance,
             remote: line.remote,
-            method: line.method.as_str(),
-            path,
+            method: line.method,
+            path: line.path,
             status: line.status,
             duration_ms: (milliseconds * 1000.0).round() / 1000.0,
         };
@@ -255,11 +261,16 @@ impl Template {
     }
 }
 
+/// At most `longest` bytes of a text that a client sent.
+fn beginning(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(format: LogFormat, path: &str) -> String {
+    fn line(format: LogFormat, method: &str, path: &str) -> String {
         let (pieces, _queue) = sync_channel(1);
         let template = Template {
             pieces,
@@ -273,8 +284,8 @@ mod tests {
             &mut out,
             &Line {
                 remote: "127.0.0.1:999".parse().ok(),
-                method: &Method::GET,
-                uri: &path.parse().unwrap(),
+                method,
+                path,
                 status: 200,
                 duration: Duration::from_micros(1234),
             },
@@ -284,7 +295,7 @@ mod tests {
 
     #[test]
     fn text_names_the_instance_the_request_and_the_answer() {
-        let line = line(LogFormat::Text, "/?count=3");
+        let line = line(LogFormat::Text, "GET", "/?count=3");
         let (_time, rest) = line.split_once(' ').unwrap();
         assert_eq!(
             rest,
@@ -294,7 +305,7 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line_and_quotes_what_the_client_sent() {
-        let line = line(LogFormat::Json, "/a\"b");
+        let line = line(LogFormat::Json, "GET", "/a\"b");
         assert_eq!(line.matches('\n').count(), 1);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(json["instance"], "pod-1");
@@ -304,8 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_cut() {
-        assert!(line(LogFormat::Text, &format!("/{}", "a".repeat(5000))).len() < 400);
+    fn a_line_is_bounded_whatever_the_client_sends() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            for (method, path) in [
+                ("GET", format!("/{}", "a".repeat(5000))),
+                // The last byte that is logged would split a character.
+                ("GET", format!("/a{}", "ä".repeat(5000))),
+                (&"M".repeat(5000), "\"".repeat(5000)),
+            ] {
+                let line = line(format, method, &path);
+                assert!(line.len() < 800, "{line}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -321,12 +342,11 @@ mod tests {
                     instance: "pod-1".into(),
                     dropped: Arc::clone(&dropped),
                 });
-                let uri = "/".parse().unwrap();
                 for _ in 0..1000 {
                     log.write(&Line {
                         remote: None,
-                        method: &Method::GET,
-                        uri: &uri,
+                        method: "GET",
+                        path: "/",
                         status: 200,
                         duration: Duration::ZERO,
                     });

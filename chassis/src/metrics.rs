@@ -180,16 +180,17 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Counts one answered request. `route` is one of the paths that the service declares.
+    /// Counts one answered request. `route` is one of the paths that the service declares;
+    /// a request that could not be parsed has no method.
     pub(crate) fn record(
         &self,
-        method: &Method,
+        method: Option<&Method>,
         route: &'static str,
         status: u16,
         duration: Duration,
     ) {
         let labels = Labels {
-            method: method_label(method),
+            method: method.map_or("other", method_label),
             route,
             status,
         };
@@ -267,11 +268,11 @@ mod tests {
         let metrics = RequestMetrics::default();
         let workers = [metrics.for_worker(), metrics.for_worker()];
         for worker in &workers {
-            worker.record(&Method::GET, "/", 200, Duration::from_micros(200));
-            worker.record(&Method::GET, "/", 200, Duration::from_secs(60));
+            worker.record(Some(&Method::GET), "/", 200, Duration::from_micros(200));
+            worker.record(Some(&Method::GET), "/", 200, Duration::from_secs(60));
         }
         let invented = Method::from_bytes(b"BREW").unwrap();
-        workers[0].record(&invented, "unmatched", 404, Duration::ZERO);
+        workers[0].record(Some(&invented), "unmatched", 404, Duration::ZERO);
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));

@@ -120,10 +120,13 @@ impl Connection {
         let Some((before, status)) = bare_answer(bytes) else {
             return false;
         };
-        let problem = explain(status, &self.start, self.length);
+        // Otherwise what was kept is the beginning of an earlier request in the same packet.
+        let start = if before.is_empty() { &*self.start } else { &[] };
+        let problem = explain(status, start, self.length);
         let body = problem.to_json();
         let status = problem.status();
-        self.worker.refused(status.as_u16());
+        let remote = self.stream.peer_addr().ok();
+        self.worker.refused(remote, start, status.as_u16());
 
         let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let head = format!(

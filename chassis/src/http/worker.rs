@@ -1,6 +1,6 @@
 //! What one worker thread puts on every answer and counts for every request.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::http::{
     Method, Uri,
@@ -54,29 +54,47 @@ impl Worker {
     /// Counts and logs an answered request.
     pub(super) fn answered(
         &self,
-        remote: Option<std::net::SocketAddr>,
+        remote: Option<SocketAddr>,
         (method, uri): (&Method, &Uri),
         status: u16,
         duration: Duration,
     ) {
         if let Some(metrics) = &self.metrics {
-            metrics.record(method, self.route(uri), status, duration);
+            metrics.record(Some(method), self.route(uri), status, duration);
         }
         if let Some(log) = &self.log {
             log.write(&access_log::Line {
                 remote,
-                method,
-                uri,
+                method: method.as_str(),
+                path: uri.path_and_query().map_or("-", |path| path.as_str()),
                 status,
                 duration,
             });
         }
     }
 
-    /// Counts a request that could not even be parsed.
-    pub(super) fn refused(&self, status: u16) {
+    /// Counts and logs a request that could not even be parsed; `start` is how it began.
+    pub(super) fn refused(&self, remote: Option<SocketAddr>, start: &[u8], status: u16) {
+        let duration = Duration::ZERO;
         if let Some(metrics) = &self.metrics {
-            metrics.record(&Method::default(), "malformed", status, Duration::ZERO);
+            metrics.record(None, "malformed", status, duration);
+        }
+        if let Some(log) = &self.log {
+            let first_line = start
+                .split(|&byte| byte == b'\n')
+                .next()
+                .unwrap_or_default();
+            let first_line = match first_line.trim_ascii_end() {
+                b"" => "-".to_owned(),
+                line => line.escape_ascii().to_string(),
+            };
+            log.write(&access_log::Line {
+                remote,
+                method: "-",
+                path: &first_line,
+                status,
+                duration,
+            });
         }
     }
 

@@ -11,7 +11,7 @@ use e2e::{
     service::Service,
 };
 
-use crate::started::{hello, memory, ready};
+use crate::started::{SOON, hello, memory, ready};
 
 #[track_caller]
 fn is_problem(answer: &Response, status: u16, words: &str) {
@@ -58,10 +58,14 @@ fn malformed_requests_are_answered_with_what_is_wrong() {
         let answer = http::request(service.addr(), request).expect("an answer");
         is_problem(&answer, 400, words);
         assert_eq!(answer.header("connection"), Some("close"), "{request}");
+        let first_line = request.lines().next().unwrap().as_bytes();
+        let path = first_line.escape_ascii().to_string();
+        let logged = format!("\"method\":\"-\",\"path\":{path:?},\"status\":400");
+        service.stdout().wait_for(&logged, SOON);
     }
     let text = http::get(service.admin_addr(), "/metrics").unwrap().text();
     assert!(
-        text.contains("route=\"malformed\",status=\"400\"} 10"),
+        text.contains("{method=\"other\",route=\"malformed\",status=\"400\"} 10"),
         "{text}"
     );
 }
@@ -75,6 +79,8 @@ fn nonsense_after_a_good_request_does_not_spoil_its_answer() {
         .unwrap();
     assert_eq!(connection.receive().unwrap().text(), "Hello, World!\n");
     is_problem(&connection.receive().unwrap(), 400, "HTTP/1.1 request");
+    let logged = "\"method\":\"-\",\"path\":\"-\",\"status\":400";
+    service.stdout().wait_for(logged, SOON);
     assert!(
         connection.receive_rest().unwrap().is_empty(),
         "and then it is closed"
