@@ -55,6 +55,16 @@ pub fn accepts(request: &HttpRequest, media_type: &'static str) -> bool {
     accept.is_empty() || best.1 > header::Quality::ZERO
 }
 
+/// Whether the request's `Accept` names `media_type` itself, not only a range that contains it.
+pub(crate) fn names(request: &HttpRequest, media_type: &str) -> bool {
+    header::Accept::parse(request).is_ok_and(|accept| {
+        let mut ranges = accept.iter();
+        ranges.any(|range| {
+            range.item.essence_str() == media_type && range.quality > header::Quality::ZERO
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -91,5 +101,37 @@ mod tests {
         ] {
             assert!(!json_accepted(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_what_is_named_counts_as_named() {
+        let openmetrics = |accept: &str| {
+            let request = TestRequest::default().insert_header(("accept", accept));
+            names(&request.to_http_request(), "application/openmetrics-text")
+        };
+        for named in [
+            "application/openmetrics-text",
+            // Prometheus 2 and 3.
+            "application/openmetrics-text;version=1.0.0;q=0.5,\
+             application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,\
+             */*;q=0.2",
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,/;q=0.1",
+        ] {
+            assert!(openmetrics(named), "{named}");
+        }
+        for other in [
+            "",
+            "*/*",
+            "application/*",
+            "text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+            "application/openmetrics-text;q=0,text/plain",
+        ] {
+            assert!(!openmetrics(other), "{other}");
+        }
+        assert!(!names(
+            &TestRequest::default().to_http_request(),
+            "text/plain"
+        ));
     }
 }

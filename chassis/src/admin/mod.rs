@@ -1,25 +1,24 @@
 //! The admin interface: probes and metrics, on a port and a thread of their own, so that they
 //! answer while the public port is saturated.
 
+mod metrics;
 mod process;
 
 use std::sync::Arc;
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::{Method, StatusCode},
     web::ServiceConfig,
 };
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::registry::Registry;
 
+use self::metrics::metrics;
 pub(crate) use self::process::ProcessCollector;
 use crate::{
     health::Health,
     resource::{fresh_json, resource},
 };
-
-/// The media type of the `OpenMetrics` text format 1.0.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
     let health = health.clone();
@@ -31,8 +30,8 @@ pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc
             let answer = readyz(&health);
             async { answer }
         }))
-        .service(resource("/metrics", get(), move || {
-            let answer = metrics(&registry);
+        .service(resource("/metrics", get(), move |request: HttpRequest| {
+            let answer = metrics(&request, &registry);
             async { answer }
         }));
 }
@@ -50,16 +49,4 @@ fn readyz(health: &Health) -> HttpResponse {
         StatusCode::SERVICE_UNAVAILABLE
     };
     fresh_json(status, format!("{document}\n"))
-}
-
-fn metrics(registry: &Registry) -> HttpResponse {
-    let mut text = String::new();
-    match encode(&mut text, registry) {
-        Ok(()) => HttpResponse::Ok().content_type(OPENMETRICS).body(text),
-        // Writing to a string cannot fail, so a collector did.
-        Err(error) => {
-            tracing::error!(%error, "metrics cannot be encoded");
-            HttpResponse::InternalServerError().finish()
-        }
-    }
 }

@@ -268,19 +268,32 @@ fn the_admin_port_serves_probes_and_metrics_and_nothing_else() {
     is_problem(&admin("/"), 404);
     get(&service, "/");
     get(&service, "/nowhere");
-    let metrics = admin("/metrics");
-    let kind = metrics.header("content-type").unwrap_or_default();
-    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-    for line in [
-        "http_requests_total{method=\"GET\",route=\"/\",status=\"200\"} 1",
-        "http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
-        "http_request_duration_seconds_count{method=\"GET\",route=\"/\",status=\"200\"} 1",
-        "# EOF",
+    for (accept, media_type, only_there) in [
+        (
+            "*/*",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# TYPE http_requests_total counter",
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# EOF",
+        ),
     ] {
-        assert!(
-            metrics.text().lines().any(|have| have == line),
-            "{line}: {}",
-            metrics.text()
-        );
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
+        let metrics = http::request(service.admin_addr(), request).unwrap();
+        assert_eq!(metrics.header("content-type"), Some(media_type));
+        for line in [
+            "http_requests_total{method=\"GET\",route=\"/\",status=\"200\"} 1",
+            "http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
+            "http_request_duration_seconds_count{method=\"GET\",route=\"/\",status=\"200\"} 1",
+            only_there,
+        ] {
+            assert!(
+                metrics.text().lines().any(|have| have == line),
+                "{line}: {}",
+                metrics.text()
+            );
+        }
     }
 }
