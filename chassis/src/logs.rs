@@ -3,14 +3,10 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{
-    Layer as _,
-    filter::{ParseError, Targets},
-    fmt,
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::settings::{BadValue, Common, LogFormat};
+use crate::settings::{Common, LogFormat};
 
 /// The form of a log that the settings ask for: text where a person watches.
 pub(crate) fn format(common: &Common, stream: &impl io::IsTerminal) -> LogFormat {
@@ -18,25 +14,6 @@ pub(crate) fn format(common: &Common, stream: &impl io::IsTerminal) -> LogFormat
         LogFormat::Text
     } else {
         LogFormat::Json
-    })
-}
-
-/// Which messages to log.
-///
-/// # Errors
-///
-/// `RUST_LOG` holds something else than levels by module.
-pub(crate) fn filter(common: &Common) -> Result<Targets, BadValue> {
-    // The libraries report every malformed request as an error of theirs, and each step of a
-    // start; whoever wants that names them in RUST_LOG, and the last word counts.
-    let levels: Result<Targets, ParseError> =
-        format!("actix_http=off,actix_server=warn,{}", common.rust_log).parse();
-    levels.map_err(|error| {
-        BadValue::together(format!(
-            "RUST_LOG={:?} cannot be used: {error}; it accepts levels such as info or \
-             warn,chassis=debug (off, error, warn, info, debug, trace)",
-            common.rust_log
-        ))
     })
 }
 

@@ -39,8 +39,8 @@ impl Command {
             ["--version" | "-V" | "version"] => Ok(Self::Version),
             ["healthcheck"] => Ok(Self::HealthCheck),
             _ => Err(format!(
-                "{:?} cannot be used; the command line accepts nothing, healthcheck, --help or \
-                 --version, and settings are environment variables",
+                "unexpected argument {:?}: expected healthcheck, --help, --version or nothing; \
+                 settings are environment variables",
                 arguments.join(" ")
             )),
         }
@@ -79,7 +79,7 @@ impl Program {
         for variable in S::variables().into_iter().chain(Common::variables()) {
             describe(&mut text, &variable, &environment.default_of(&variable));
         }
-        text.push_str("\nExit codes: 0 stopped as asked, 1 failed, 2 a setting cannot be used\n");
+        text.push_str("\nExit codes: 0 stopped as asked, 1 failed, 2 a setting is invalid\n");
         text
     }
 }

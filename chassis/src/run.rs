@@ -5,8 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use tracing_subscriber::filter::Targets;
-
 use crate::{
     healthcheck, life, logs,
     program::{Command, Program},
@@ -23,7 +21,7 @@ const BAD_SETTINGS: u8 = 2;
 /// the listeners answer, on the main thread's local runtime.
 ///
 /// The exit code is 0 when it was stopped, 1 when it failed and 2 when a setting or the command
-/// line could not be used; in the last two cases standard error says why.
+/// line is invalid; in the last two cases standard error says why.
 pub fn run<S: Settings>(
     program: Program,
     build: impl AsyncFnOnce(S, Context) -> Result<Service, life::Error>,
@@ -42,7 +40,7 @@ pub fn run<S: Settings>(
         Command::Serve | Command::HealthCheck => {}
     }
 
-    let (settings, common, filter) = match read_settings::<S>(program) {
+    let (settings, common) = match read_settings::<S>(program) {
         Ok(settings) => settings,
         Err(bad) => return refuse(program, &bad),
     };
@@ -53,7 +51,8 @@ pub fn run<S: Settings>(
         };
     }
 
-    logs::init(logs::format(&common, &io::stderr()), filter);
+    let levels = common.rust_log.targets();
+    logs::init(logs::format(&common, &io::stderr()), levels);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,27 +72,21 @@ pub fn run<S: Settings>(
     }
 }
 
-/// The service's own settings, the common ones, and which messages to log.
-fn read_settings<S: Settings>(program: Program) -> Result<(S, Common, Targets), Vec<BadValue>> {
+/// The service's own settings and the common ones.
+fn read_settings<S: Settings>(program: Program) -> Result<(S, Common), Vec<BadValue>> {
     let environment = program.environment();
-    let common = environment
-        .read::<Common>()
-        .and_then(|common| match logs::filter(&common) {
-            Ok(filter) => Ok((common, filter)),
-            Err(bad) => Err(vec![bad]),
-        });
+    let common = environment.read().and_then(Common::consistent);
     // All bad values at once, and not one at each start.
-    let (settings, (common, filter)) = both(S::read(&environment), common)?;
-    Ok((settings, common, filter))
+    both(S::read(&environment), common)
 }
 
-/// Settings that parse, each by itself, and still cannot be used.
+/// Settings that parse, each by itself, and are invalid still.
 #[derive(Debug)]
 pub struct BadSettings(pub Vec<BadValue>);
 
 impl std::fmt::Display for BadSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("settings cannot be used")
+        f.write_str("invalid settings")
     }
 }
 

@@ -24,7 +24,7 @@ chassis::settings! {
     /// The settings of `hello_server`, besides those of every service.
     pub struct Settings {
         /// Text of the answer; a line feed is added.
-        message: String = "Hello, World!", "any text";
+        message: String = "Hello, World!", "any text without blanks around it";
     }
 }
 

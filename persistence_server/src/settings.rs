@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroU16, path::PathBuf};
 
-use chassis::settings::{A_HOST, BadValue, Environment, Host, Secret, Switch, Variable, both};
+use chassis::settings::{
+    A_HOST, BadValue, Environment, Host, ON_OR_OFF, Secret, Switch, Variable, both,
+};
 use sequence::MAX_NUMBER;
 use serde::Deserialize;
 
@@ -69,13 +71,13 @@ chassis::settings! {
         /// Password at the Redis server.
         redis_password: Option<Secret> = "", "any text" (secret);
         /// Whether the connection to the Redis server is encrypted.
-        redis_tls: Switch = "off", "on or off";
+        redis_tls: Switch = "off", ON_OR_OFF;
         /// Authorities that may vouch for the Redis server; those that browsers trust when not set.
         redis_tls_ca_file: Option<PathBuf> = "", "the path of a PEM file";
         /// Number of the database in the Redis server.
         redis_db: u32 = "0", "a number from 0 to 4294967295";
         /// Whether a Redis server that may lose writes is refused; otherwise the log warns of it.
-        redis_require_durable: bool = "false", "true or false";
+        redis_require_durable: Switch = "off", ON_OR_OFF;
         /// Replicas of the Redis server that must confirm each write; 0 for none.
         redis_min_replicas: u8 = "0", "a number from 0 to 255";
     }
@@ -243,7 +245,7 @@ mod tests {
     fn an_unknown_store_is_named_with_those_there_are() {
         let line = read(&[("STORE", "mongo")]).unwrap_err();
         assert!(
-            line.starts_with("STORE=\"mongo\" cannot be used; it accepts file"),
+            line.starts_with("invalid STORE \"mongo\": expected file, redis, "),
             "{line}"
         );
     }
@@ -293,10 +295,47 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_url_is_never_printed() {
+        for (store, name, url) in [
+            ("redis", "REDIS_HOST", "redis://:hush@h"),
+            ("postgres", "PGHOST", "postgresql://me:hush@h/db"),
+            (
+                "etcd",
+                "ETCD_ENDPOINTS",
+                "http://me:hush@a:2379,http://b:2379",
+            ),
+        ] {
+            let line = read(&[("STORE", store), (name, url)]).unwrap_err();
+            assert!(
+                line.starts_with(&format!("invalid {name} (not shown")),
+                "{line}"
+            );
+            assert!(
+                line.contains("expected") && !line.contains("hush"),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_of_postgres_may_be_a_directory() {
+        let host = |host: &str| {
+            let environment: Environment = [("PGHOST", host)].into_iter().collect();
+            let settings = environment.read::<PostgresSettings>();
+            settings.map(|settings| settings.pghost.with_port(5432))
+        };
+        assert_eq!(host("/run/postgresql").unwrap(), "/run/postgresql:5432");
+        assert_eq!(host("[::1]").unwrap(), "[::1]:5432");
+        for bad in ["run/postgresql", "/run/\rpostgresql", "db:5432"] {
+            assert!(host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_service_link_of_kubernetes_in_place_of_the_redis_port_is_recognised() {
         let line = read(&[("STORE", "redis"), ("REDIS_PORT", "tcp://10.0.0.1:6379")]).unwrap_err();
         assert!(
-            line.starts_with("REDIS_PORT=") && line.contains("enableServiceLinks: false"),
+            line.starts_with("invalid REDIS_PORT ") && line.contains("enableServiceLinks: false"),
             "{line}"
         );
     }
@@ -310,16 +349,19 @@ mod tests {
         assert_eq!(settings.redis_port.get(), 6379);
         assert_eq!(settings.redis_username.as_deref(), Some("me"));
         assert!(!format!("{settings:?}").contains("hush"));
-        assert!(!settings.redis_require_durable && settings.redis_min_replicas == 0);
+        assert_eq!(settings.redis_require_durable, Switch::Off);
+        assert_eq!(settings.redis_min_replicas, 0);
         for (name, bad) in [
             ("REDIS_PORT", "0"),
             ("REDIS_DB", "-1"),
-            ("REDIS_TLS", "true"),
-            ("REDIS_REQUIRE_DURABLE", "on"),
+            ("REDIS_TLS", "tls"),
+            ("REDIS_REQUIRE_DURABLE", "maybe"),
+            ("REDIS_HOST", "redis:6379"),
+            ("REDIS_HOST", "redis://h"),
             ("REDIS_MIN_REPLICAS", "256"),
         ] {
             let line = read(&[("STORE", "redis"), (name, bad)]).unwrap_err();
-            assert!(line.starts_with(name), "{line}");
+            assert!(line.starts_with(&format!("invalid {name} ")), "{line}");
         }
     }
 
@@ -333,7 +375,7 @@ mod tests {
             assert!(
                 read(&[("SEQUENCE_FLOOR", bad)])
                     .unwrap_err()
-                    .contains("SEQUENCE_FLOOR=")
+                    .contains("invalid SEQUENCE_FLOOR ")
             );
         }
     }
@@ -356,7 +398,7 @@ mod tests {
             assert!(
                 read(&[("SEQUENCE", bad)])
                     .unwrap_err()
-                    .contains("SEQUENCE="),
+                    .contains("invalid SEQUENCE "),
                 "{bad}"
             );
         }

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{A_HOST, Host};
+use super::{A_HOST, BadValue, Host, LogLevels, ON_OR_OFF, Switch, log_levels::LEVELS};
 
 crate::settings! {
     /// The settings that every service has.
@@ -24,9 +24,9 @@ crate::settings! {
         /// Form of the logs; text on a terminal and json elsewhere when not set.
         log_format: Option<LogFormat> = "", "text or json";
         /// What to log, by level and module.
-        rust_log: String = "info", "levels such as info or warn,chassis=debug (off, error, warn, info, debug, trace)";
+        rust_log: LogLevels = "info", LEVELS;
         /// Whether each request is logged, on standard output.
-        access_log: Switch = "on", "on or off";
+        access_log: Switch = "on", ON_OR_OFF;
         /// Seconds to keep serving, and to report not ready, after a signal to stop.
         drain_seconds: u16 = "0", "seconds: a number from 0 to 65535";
         /// Seconds that requests in flight get to finish once the service has stopped listening.
@@ -39,6 +39,17 @@ crate::settings! {
 }
 
 impl Common {
+    /// Refuses settings that do not go together.
+    pub(crate) fn consistent(self) -> Result<Self, Vec<BadValue>> {
+        // 0 takes a free port each time.
+        if self.port == self.admin_port && self.port != 0 {
+            let port = self.port.to_string();
+            let reason = "it is the same as PORT; expected a port of its own";
+            return Err(vec![BadValue::invalid("ADMIN_PORT", &port, reason)]);
+        }
+        Ok(self)
+    }
+
     /// How many threads serve requests.
     pub fn worker_threads(&self) -> usize {
         match &self.workers {
@@ -92,14 +103,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for programs.
     Json,
-}
-
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Switch {
-    /// On.
-    On,
-    /// Off.
-    Off,
 }

@@ -5,14 +5,18 @@
 
 mod common;
 mod host;
+mod log_levels;
 mod read;
 mod secret;
+mod switch;
 
 pub use self::{
-    common::{Common, LogFormat, Switch, Workers},
+    common::{Common, LogFormat, Workers},
     host::{A_HOST, Host},
+    log_levels::LogLevels,
     read::{BadValue, Environment, both},
     secret::Secret,
+    switch::{ON_OR_OFF, Switch},
 };
 
 /// Settings that are read from the environment: a struct that [`settings!`](crate::settings!)

@@ -65,7 +65,14 @@ impl Environment {
             };
             let mut alone = defaults.clone();
             alone.insert(name.clone(), text.clone());
-            if parse::<S>(alone).is_err() {
+            if !variable.secret && text.trim() != text {
+                // Such as the carriage return of a file from Windows.
+                bad.push(BadValue::new(
+                    variable,
+                    &text,
+                    "blanks or line ends around it, ",
+                ));
+            } else if parse::<S>(alone).is_err() {
                 bad.push(BadValue::new(variable, &text, ""));
             }
             values.insert(name, text);
@@ -88,30 +95,28 @@ impl Environment {
     fn value_of(&self, variable: &Variable) -> Result<Option<String>, BadValue> {
         let direct = self
             .text(&variable.name())
-            .map_err(|lossy| BadValue::new(variable, &lossy, "it is not UTF-8"))?;
+            .map_err(|lossy| BadValue::new(variable, &lossy, "not UTF-8, "))?;
         if !variable.secret {
             return Ok(direct);
         }
         let (name, file_name) = (variable.name(), variable.file_name());
-        let path = self.text(&file_name).map_err(|lossy| {
-            BadValue::together(format!(
-                "{file_name}={lossy:?} cannot be used, it is not UTF-8"
-            ))
-        })?;
-        match (direct, path) {
-            (Some(_), Some(_)) => Err(BadValue::together(format!(
-                "{name} and {file_name} are both set; only one of them can be used"
-            ))),
-            (direct, None) => Ok(direct),
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
-                // Editors end a file with a line feed that is not part of the secret.
-                Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-                Err(error) => Err(BadValue::together(format!(
-                    "{file_name}={path:?} cannot be used: {error}; it accepts the path of a file \
-                     that holds {name}"
-                ))),
-            },
-        }
+        let path = self
+            .text(&file_name)
+            .map_err(|lossy| BadValue::invalid(&file_name, &lossy, "not UTF-8"))?;
+        let secret = match (direct, path) {
+            (Some(_), Some(_)) => {
+                return Err(BadValue::together(format!(
+                    "{name} and {file_name} are both set: expected only one of them"
+                )));
+            }
+            (direct, None) => direct,
+            (None, Some(path)) => Some(std::fs::read_to_string(&path).map_err(|error| {
+                let reason = format!("{error}; expected the path of a file that holds {name}");
+                BadValue::invalid(&file_name, &path, reason)
+            })?),
+        };
+        // Editors, `echo` and `base64` end a text with a line feed that is not part of the secret.
+        Ok(secret.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     /// The text of a variable that is set and not empty; in lossy form if it is not UTF-8.
@@ -169,24 +174,28 @@ pub struct BadValue {
 
 impl BadValue {
     fn new(variable: &Variable, value: &str, why: &str) -> Self {
-        let name = variable.name();
-        let accepts = variable.accepts;
-        let mut line = match variable.secret {
-            false => format!("{name}={value:?} cannot be used"),
-            true => format!("{name} (not shown) cannot be used"),
-        };
-        if !why.is_empty() {
-            line.push_str(", ");
-            line.push_str(why);
-        }
-        line.push_str(&format!("; it accepts {accepts}"));
+        let (name, accepts) = (variable.name(), variable.accepts);
+        let mut reason = format!("{why}expected {accepts}");
         if value.starts_with("tcp://") || value.starts_with("udp://") {
-            line.push_str(
+            reason.push_str(
                 " (Kubernetes sets such variables for its Services: \
                  put `enableServiceLinks: false` into the pod's spec)",
             );
         }
-        Self { line }
+        match variable.secret {
+            true => Self::together(format!("invalid {name} (not shown): {reason}")),
+            false => Self::invalid(&name, value, reason),
+        }
+    }
+
+    /// The value of one setting, in one line that names it with the reason.
+    ///
+    /// The value is not shown where it may hold a password, as a URL in the place of a host may.
+    pub fn invalid(name: &str, value: &str, reason: impl fmt::Display) -> Self {
+        Self::together(match value.contains(['@', '?']) {
+            true => format!("invalid {name} (not shown, it may hold a password): {reason}"),
+            false => format!("invalid {name} {value:?}: {reason}"),
+        })
     }
 
     /// A complaint about several settings together, in one line that names them.
@@ -249,7 +258,9 @@ mod tests {
             ("PORT", "http"),
             ("LOG_FORMAT", "xml"),
             ("WORKERS", "0"),
-            ("ACCESS_LOG", "yes"),
+            ("ACCESS_LOG", "maybe"),
+            ("HOST", "a b"),
+            ("RUST_LOG", "warning"),
             ("REQUEST_TIMEOUT_MS", "0"),
             ("DRAIN_SECONDS", "-1"),
             ("MAX_IN_FLIGHT", "many"),
@@ -257,18 +268,20 @@ mod tests {
         ])
         .unwrap_err();
         for (line, start) in bad.iter().zip([
-            "PORT=\"http\" cannot be used; it accepts a port",
-            "ADMIN_PORT=\"65536\"",
-            "WORKERS=\"0\" cannot be used; it accepts a number from 1 to 512",
-            "LOG_FORMAT=\"xml\" cannot be used; it accepts text or json",
-            "ACCESS_LOG=\"yes\" cannot be used; it accepts on or off",
-            "DRAIN_SECONDS=\"-1\"",
-            "REQUEST_TIMEOUT_MS=\"0\"",
-            "MAX_IN_FLIGHT=\"many\"",
+            "invalid HOST \"a b\": expected a host name or an IP address",
+            "invalid PORT \"http\": expected a port",
+            "invalid ADMIN_PORT \"65536\": ",
+            "invalid WORKERS \"0\": expected a number from 1 to 512",
+            "invalid LOG_FORMAT \"xml\": expected text or json",
+            "invalid RUST_LOG \"warning\": expected levels such as info",
+            "invalid ACCESS_LOG \"maybe\": expected on or off",
+            "invalid DRAIN_SECONDS \"-1\": ",
+            "invalid REQUEST_TIMEOUT_MS \"0\": ",
+            "invalid MAX_IN_FLIGHT \"many\": ",
         ]) {
             assert!(line.starts_with(start), "{line}");
         }
-        assert_eq!(bad.len(), 8);
+        assert_eq!(bad.len(), 10);
     }
 
     crate::settings! {
@@ -290,7 +303,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
         std::fs::write(&file, "hush\n").unwrap();
         let path = file.to_str().unwrap();
-        for variables in [("PIN", "hush"), ("PIN_FILE", path)] {
+        for variables in [("PIN", "hush"), ("PIN", "hush\r\n"), ("PIN_FILE", path)] {
             let login = login(&[variables]).unwrap();
             assert_eq!(login.pin.as_ref().map(Secret::reveal), Some("hush"));
             assert!(!format!("{login:?}").contains("hush"));
@@ -299,12 +312,12 @@ mod tests {
         let both = login(&[("PIN", "hush"), ("PIN_FILE", path)]).unwrap_err();
         assert_eq!(
             both,
-            "PIN and PIN_FILE are both set; only one of them can be used"
+            "PIN and PIN_FILE are both set: expected only one of them"
         );
         std::fs::remove_file(&file).unwrap();
         let missing = login(&[("PIN_FILE", path)]).unwrap_err();
         assert!(
-            missing.starts_with("PIN_FILE=") && missing.contains("file"),
+            missing.starts_with("invalid PIN_FILE \"") && missing.contains("No such file"),
             "{missing}"
         );
     }
@@ -315,7 +328,8 @@ mod tests {
         let environment: Environment = [(OsString::from("PIN"), secret)].into_iter().collect();
         let bad = environment.read::<Login>().unwrap_err()[0].to_string();
         assert!(
-            bad.starts_with("PIN (not shown) cannot be used") && !bad.contains("hush"),
+            bad.starts_with("invalid PIN (not shown): not UTF-8, expected")
+                && !bad.contains("hush"),
             "{bad}"
         );
     }
@@ -336,8 +350,47 @@ mod tests {
         let environment: Environment = [(OsString::from("HOST"), text())].into_iter().collect();
         let bad = lines(environment).unwrap_err();
         assert!(
-            bad[0].starts_with("HOST=") && bad[0].contains("not UTF-8"),
+            bad[0].starts_with("invalid HOST ") && bad[0].contains("not UTF-8"),
             "{bad:?}"
+        );
+    }
+
+    #[test]
+    fn blanks_and_line_ends_around_a_value_are_refused_and_shown_escaped() {
+        for (name, value, shown) in [
+            ("PORT", "8080\r", r#"invalid PORT "8080\r": "#),
+            ("HOST", " h", r#"invalid HOST " h": "#),
+            ("RUST_LOG", "info\n", r#"invalid RUST_LOG "info\n": "#),
+            ("LOG_FORMAT", "json\t", r#"invalid LOG_FORMAT "json\t": "#),
+        ] {
+            let bad = read(&[(name, value)]).unwrap_err();
+            let expected = format!("{shown}blanks or line ends around it, expected ");
+            assert!(bad[0].starts_with(&expected), "{bad:?}");
+        }
+        let bad = login(&[("USER", "me\n")]).unwrap_err();
+        assert!(bad.starts_with(r#"invalid USER "me\n": "#), "{bad}");
+    }
+
+    #[test]
+    fn a_value_that_may_hold_a_password_is_not_shown() {
+        for url in ["redis://:hush@h", "http://h/?token=hush", "me:hush@h"] {
+            let bad = read(&[("HOST", url)]).unwrap_err();
+            assert!(bad[0].starts_with("invalid HOST (not shown"), "{bad:?}");
+            assert!(!bad[0].contains("hush"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_two_ports_differ_unless_both_are_free_ones() {
+        let ports = |port, admin_port| {
+            let common = read(&[("PORT", port), ("ADMIN_PORT", admin_port)]).unwrap();
+            common.consistent().map_err(|bad| bad[0].to_string())
+        };
+        assert!(ports("8080", "8081").is_ok() && ports("0", "0").is_ok());
+        let bad = ports("8080", "8080").unwrap_err();
+        assert!(
+            bad.starts_with("invalid ADMIN_PORT \"8080\": it is the same as PORT"),
+            "{bad}"
         );
     }
 

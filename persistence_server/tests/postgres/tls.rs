@@ -142,8 +142,13 @@ fn modes_and_authorities_that_do_not_go_together_are_refused_at_start() {
         let line = refused(&[("PGSSLMODE", mode), ("PGSSLROOTCERT", "system")]);
         assert!(line.contains("without PGSSLMODE=verify-full"), "{line}");
     }
+    let cert = ("PGSSLROOTCERT", "/ca.pem");
+    for plain in [("PGSSLMODE", "disable"), ("PGHOST", "/run/postgresql")] {
+        let line = refused(&[plain, cert]);
+        assert!(line.contains("not encrypted"), "{line}");
+    }
     let line = refused(&[("PGSSLMODE", "require"), ("PGSSLROOTCERT", "/missing")]);
-    let words = "PGSSLROOTCERT=\"/missing\" cannot be used: No such file or directory";
+    let words = "invalid PGSSLROOTCERT \"/missing\": No such file or directory";
     assert!(line.starts_with(words), "{line}");
     let empty = tempfile::NamedTempFile::new().unwrap();
     let path = empty.path().to_str().unwrap();

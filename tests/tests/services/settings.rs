@@ -1,4 +1,4 @@
-//! Settings and the command line: what cannot be used is named, with what can.
+//! Settings and the command line: what is invalid is named, with what is expected.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn refused(binary: &str, env: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_value_that_cannot_be_used_stops_every_service_with_exit_code_2() {
+fn an_invalid_value_stops_every_service_with_exit_code_2() {
     for binary in SERVICES {
         for (name, value, accepts) in [
             ("PORT", "http", "a number from 0 to 65535"),
@@ -38,12 +38,20 @@ fn a_value_that_cannot_be_used_stops_every_service_with_exit_code_2() {
             ("LOG_FORMAT", "yaml", "text or json"),
             ("ACCESS_LOG", "maybe", "on or off"),
             ("RUST_LOG", "a=b=c", "levels"),
+            ("RUST_LOG", "warning", "warn"),
+            ("RUST_LOG", "\"info\"", "levels"),
+            ("RUST_LOG", "off", "off for modules only"),
+            ("HOST", "http://localhost", "without a port"),
+            ("HOST", "localhost\r", "without a port"),
             ("REQUEST_TIMEOUT_MS", "1s", "milliseconds"),
             ("DRAIN_SECONDS", "99999999", "seconds"),
         ] {
             let line = refused(binary, &[(name, value)]);
             assert_eq!(line.lines().count(), 1, "{line}");
-            assert!(line.contains(&format!("{name}=\"{value}\"")), "{line}");
+            assert!(
+                line.contains(&format!("invalid {name} {value:?}: ")),
+                "{line}"
+            );
             assert!(line.contains(accepts), "{line}");
         }
     }
@@ -66,9 +74,98 @@ fn all_bad_values_are_named_at_once() {
     let lines = refused("persistence_server", &bad);
     assert_eq!(lines.lines().count(), bad.len(), "{lines}");
     for (name, value) in bad {
-        assert!(lines.contains(&format!("{name}=\"{value}\"")), "{lines}");
+        assert!(
+            lines.contains(&format!("invalid {name} {value:?}: ")),
+            "{lines}"
+        );
     }
     assert!(lines.contains("file"), "the stores there are: {lines}");
+}
+
+#[test]
+fn one_port_for_both_listeners_is_refused() {
+    for binary in SERVICES {
+        let line = refused(binary, &[("PORT", "8888"), ("ADMIN_PORT", "8888")]);
+        assert!(
+            line.contains("invalid ADMIN_PORT \"8888\": it is the same as PORT"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn every_bad_setting_of_the_store_in_use_is_refused_and_no_other() {
+    let bad = [
+        ("redis", "REDIS_HOST", "redis://:hush@h"),
+        ("redis", "REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("redis", "REDIS_TLS_CA_FILE", "/nowhere.pem"),
+        ("redis", "REDIS_PASSWORD_FILE", "/nowhere"),
+        ("postgres", "PGHOST", "db:5432"),
+        ("postgres", "PGSSLROOTCERT", "/nowhere.pem"),
+        ("postgres", "PGPASSWORD_FILE", "/nowhere"),
+        ("etcd", "ETCD_ENDPOINTS", "http://me:hush@h:2379"),
+        ("etcd", "ETCD_CA_FILE", "/nowhere.pem"),
+        ("etcd", "ETCD_USERNAME", "me"),
+    ];
+    for (store, name, value) in bad {
+        let line = refused("persistence_server", &[("STORE", store), (name, value)]);
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains(name) && !line.contains("hush"), "{line}");
+    }
+    let memory = bad.iter().fold(
+        Service::builder("persistence_server"),
+        |service, (_, name, value)| service.env(name, value),
+    );
+    assert!(ready(memory.env("STORE", "memory")).alive());
+}
+
+#[test]
+fn bad_settings_that_contradict_each_other_are_named_at_once() {
+    let lines = refused(
+        "persistence_server",
+        &[
+            ("STORE", "etcd"),
+            ("ETCD_CA_FILE", "/nowhere.pem"),
+            ("ETCD_USERNAME", "me"),
+        ],
+    );
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+}
+
+#[test]
+fn a_switch_takes_the_usual_words_everywhere() {
+    for word in ["off", "False", "NO", "0"] {
+        let memory = Service::builder("persistence_server")
+            .env("STORE", "memory")
+            .env("ACCESS_LOG", word);
+        assert!(ready(memory).alive());
+        let switches = [
+            ("STORE", "redis"),
+            ("REDIS_TLS", word),
+            ("REDIS_REQUIRE_DURABLE", word),
+            ("REDIS_DB", "none"),
+        ];
+        let line = refused("persistence_server", &switches);
+        assert!(
+            line.contains("invalid REDIS_DB") && line.lines().count() == 1,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn help_prints_the_settings_of_every_store() {
+    let help = run_to_end("persistence_server", &[], &["--help"], LIMIT).stdout;
+    for line in [
+        "STORE (default: file)",
+        "DATA_DIR (default: data)",
+        "PGHOST (default: 127.0.0.1)",
+        "REDIS_PASSWORD or REDIS_PASSWORD_FILE (default: none)",
+        "REDIS_REQUIRE_DURABLE (default: off)",
+        "ETCD_ENDPOINTS (default: http://127.0.0.1:2379)",
+    ] {
+        assert!(help.contains(&format!("  {line}\n")), "{help}");
+    }
 }
 
 #[test]
@@ -81,7 +178,7 @@ fn a_value_that_is_not_utf8_is_refused_where_it_is_a_setting_and_ignored_elsewhe
     let launch = e2e::launch::Launch::new(e2e::service::binary_path("hello_server"));
     let output = launch.env("MESSAGE", odd).run_to_end(LIMIT);
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.contains("MESSAGE=") && output.stderr.contains("not UTF-8"));
+    assert!(output.stderr.contains("invalid MESSAGE ") && output.stderr.contains("not UTF-8"));
 }
 
 #[test]

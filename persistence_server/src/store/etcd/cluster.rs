@@ -214,5 +214,5 @@ fn tls(settings: &EtcdSettings) -> Result<Option<ClientTlsConfig>, BadValue> {
 }
 
 pub(super) fn bad_ca_file(why: &str) -> BadValue {
-    BadValue::together(format!("ETCD_CA_FILE cannot be used: {why}"))
+    BadValue::together(format!("invalid ETCD_CA_FILE: {why}"))
 }

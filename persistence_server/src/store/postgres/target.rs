@@ -41,7 +41,7 @@ impl PgHost {
     }
 
     /// Host and port in messages.
-    pub(in crate::store) fn with_port(&self, port: u16) -> String {
+    pub fn with_port(&self, port: u16) -> String {
         match self {
             Self::Host(host) => host.with_port(port),
             Self::Directory(path) => format!("{path}:{port}"),

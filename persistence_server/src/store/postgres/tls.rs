@@ -65,19 +65,23 @@ pub(super) fn connector(
         (SslMode::VerifyFull, Some(SYSTEM)) => Some(roots_of_the_system()?),
         (_, Some(SYSTEM)) => {
             return Err(BadValue::together(
-                "PGSSLROOTCERT=system cannot be used without PGSSLMODE=verify-full: anybody gets \
-                 a certificate from some public authority",
+                "PGSSLROOTCERT=system without PGSSLMODE=verify-full: anyone gets a certificate \
+                 from some public authority",
             ));
         }
         (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
             return Err(BadValue::together(
-                "PGSSLMODE cannot verify the server without PGSSLROOTCERT: the path of a PEM \
-                 file with its authority, or with verify-full also system",
+                "PGSSLMODE cannot verify the server without PGSSLROOTCERT: expected the path of \
+                 a PEM file with its authority, or with verify-full also system",
             ));
         }
         (SslMode::Disable, Some(path)) => {
-            tracing::warn!("PGSSLROOTCERT={path} has no effect: PGSSLMODE is disable");
-            None
+            return Err(BadValue::invalid(
+                "PGSSLROOTCERT",
+                path,
+                "the connection is not encrypted; expected PGSSLMODE=prefer or more, and a PGHOST \
+                 that is no directory",
+            ));
         }
         (_, Some(path)) => Some(roots_from(path)?),
         (_, None) => None,
@@ -86,7 +90,7 @@ pub(super) fn connector(
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| BadValue::together(format!("TLS cannot be used: {error}")))?;
+        .map_err(|error| BadValue::together(format!("TLS cannot be set up: {error}")))?;
     let config = match (mode, roots) {
         (SslMode::VerifyFull, Some(roots)) => config.with_root_certificates(roots),
         (_, roots) => config
@@ -105,18 +109,15 @@ fn roots_of_the_system() -> Result<RootCertStore, BadValue> {
         return Ok(roots);
     }
     let why = found.errors.first().map(|error| format!(" ({error})"));
-    Err(BadValue::together(format!(
-        "PGSSLROOTCERT=system cannot be used: this system has no authorities{}",
-        why.unwrap_or_default()
-    )))
+    let why = why.unwrap_or_default();
+    let reason = format!("this system has no authorities{why}");
+    Err(BadValue::invalid("PGSSLROOTCERT", SYSTEM, reason))
 }
 
 fn roots_from(path: &str) -> Result<RootCertStore, BadValue> {
     let bad = |why: String| {
-        BadValue::together(format!(
-            "PGSSLROOTCERT={path:?} cannot be used: {why}; it accepts the path of a PEM file with \
-             certificates, or system"
-        ))
+        let reason = format!("{why}; expected the path of a PEM file with certificates, or system");
+        BadValue::invalid("PGSSLROOTCERT", path, reason)
     };
     let pem = fs::read(Path::new(path)).map_err(|error| bad(error.to_string()))?;
     let mut roots = RootCertStore::empty();

@@ -75,7 +75,7 @@ pub(super) enum Failure {
     #[error("it is a Sentinel, which holds no data; REDIS_HOST must lead to the primary")]
     Sentinel,
 
-    #[error("REDIS_REQUIRE_DURABLE is true, and the server may lose numbers: {0}")]
+    #[error("REDIS_REQUIRE_DURABLE is on, and the server may lose numbers: {0}")]
     NotDurable(String),
 
     #[error("the replicas that follow are {following}, but REDIS_MIN_REPLICAS is {wanted}")]

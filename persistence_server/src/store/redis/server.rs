@@ -65,9 +65,8 @@ impl Tls {
         }
         let host = settings.redis_host.as_str();
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            BadValue::together(format!(
-                "REDIS_HOST={host:?} cannot be used with REDIS_TLS=on: no certificate can name it"
-            ))
+            let reason = "no certificate can name it; expected another with REDIS_TLS=on";
+            BadValue::invalid("REDIS_HOST", host, reason)
         })?;
         let config = tls::config(ca_file)?;
         Ok(Some(Self { config, name }))
@@ -106,7 +105,7 @@ impl Server {
             db: settings.redis_db,
             key: format!("sequence:{}", sequence.as_str()),
             rules: Rules {
-                durable: settings.redis_require_durable,
+                durable: settings.redis_require_durable == Switch::On,
                 replicas: settings.redis_min_replicas,
             },
             operations,

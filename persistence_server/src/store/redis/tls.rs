@@ -13,10 +13,7 @@ use tokio_rustls::rustls::{
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, BadValue> {
     let roots = match ca_file {
         Some(path) => read(path).map_err(|reason| {
-            BadValue::together(format!(
-                "REDIS_TLS_CA_FILE={} cannot be used: {reason}",
-                path.display()
-            ))
+            BadValue::invalid("REDIS_TLS_CA_FILE", &path.to_string_lossy(), reason)
         })?,
         None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
