@@ -67,7 +67,7 @@ fn settings_that_do_not_fit_together_stop_the_service_with_a_reason() {
     assert!(!line.contains("s3cret"), "{line}");
     let line = run(&[("ETCD_ENDPOINTS", "localhost:2379")]);
     assert!(
-        line.contains("ETCD_ENDPOINTS=") && line.contains("http://HOST:PORT"),
+        line.contains("invalid ETCD_ENDPOINTS ") && line.contains("http://HOST:PORT"),
         "{line}"
     );
     let line = run(&[("ETCD_ENDPOINTS", "https://localhost:2379")]);
