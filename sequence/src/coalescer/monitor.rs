@@ -61,7 +61,10 @@ impl Monitor {
         }
         match sequence.reserve(Count::ONE).await {
             // A sequence at its end works, too.
-            Ok(_) | Err(Error::Exhausted) => Ok(self.recovered()),
+            Ok(_) | Err(Error::Exhausted) => {
+                self.recovered();
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
