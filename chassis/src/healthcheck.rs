@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{listener::reach, settings::Common};
 
 /// How long the service may take to connect, and then to answer.
@@ -28,7 +30,22 @@ pub(crate) fn run(common: &Common) -> Result<(), String> {
     };
     match head.code {
         Some(200) => Ok(()),
-        _ => Err(String::from_utf8_lossy(&answer[length..]).trim().to_owned()),
+        _ => Err(reason(&answer[length..])),
+    }
+}
+
+/// The reason in the document that `/readyz` answers; of any other answer, the first line.
+fn reason(body: &[u8]) -> String {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    match document
+        .as_ref()
+        .and_then(|document| document["reason"].as_str())
+    {
+        Some(reason) => reason.to_owned(),
+        None => {
+            let text = String::from_utf8_lossy(body);
+            text.trim().lines().next().unwrap_or("not ready").to_owned()
+        }
     }
 }
 
