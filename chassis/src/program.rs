@@ -58,11 +58,15 @@ impl Program {
     /// The text of `--version`.
     pub(crate) fn version_line(&self) -> String {
         let Self { name, version, .. } = self;
-        match self.revision {
-            // A build argument that is not given is an empty variable.
-            None | Some("") => format!("{name} {version}\n"),
+        match self.revision() {
+            None => format!("{name} {version}\n"),
             Some(revision) => format!("{name} {version} (revision {revision})\n"),
         }
+    }
+
+    /// The revision, where it is known: a build argument that is not given is an empty variable.
+    pub(crate) fn revision(&self) -> Option<&'static str> {
+        self.revision.filter(|revision| !revision.is_empty())
     }
 
     /// The text of `--help`: every variable with its default.

@@ -85,10 +85,9 @@ impl Serving {
             request_timeout: common.request_timeout(),
             routes: paths.into(),
         };
-        let addresses = [
-            ("admin", sockets.admin.local_addr()?),
-            ("public", sockets.public.local_addr()?),
-        ];
+        let workers = common.worker_threads();
+        let (public_address, admin_address) =
+            (sockets.public.local_addr()?, sockets.admin.local_addr()?);
         let asked = health.clone();
         let admin = Running::start(Listener {
             name: "admin",
@@ -101,7 +100,7 @@ impl Serving {
         let public = Running::start(Listener {
             name: "public",
             socket: sockets.public,
-            workers: common.worker_threads(),
+            workers,
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
             routes: {
                 let health = health.clone();
@@ -117,9 +116,17 @@ impl Serving {
             },
         })?;
         health.started();
-        for (listener, address) in addresses {
-            info!(service = program.name, listener, %address, "listening");
-        }
+        let targets = dependencies.iter().map(|dependency| &*dependency.target);
+        info!(
+            name = program.name,
+            version = program.version,
+            revision = program.revision(),
+            workers,
+            public = %public_address,
+            admin = %admin_address,
+            backend = targets.collect::<Vec<_>>().join(", "),
+            "listening"
+        );
         let watch = |dependency| spawn_local(health.clone().watch(dependency));
         Ok(Self {
             public,

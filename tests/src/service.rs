@@ -269,14 +269,14 @@ fn listening(process: &Process) -> Listening {
 }
 
 /// The address in a log line such as
-/// `{"message":"listening","listener":"public","address":"127.0.0.1:43211"}`.
+/// `{"message":"listening","public":"127.0.0.1:43211","admin":"127.0.0.1:43212"}`.
 fn listens_on(line: &str, listener: &str) -> Option<SocketAddr> {
     let line = object(line)?;
     let field = |name: &str| line.get(name).and_then(Value::as_str);
-    if field("message")? != "listening" || field("listener")? != listener {
+    if field("message")? != "listening" {
         return None;
     }
-    let mut address: SocketAddr = field("address")?.parse().ok()?;
+    let mut address: SocketAddr = field(listener)?.parse().ok()?;
     // A service that listens on every interface is reached through loopback.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_address_is_read_from_the_right_line() {
-        let line = r#"{"message":"listening","listener":"admin","address":"127.0.0.1:9080"}"#;
+        let line = r#"{"message":"listening","admin":"127.0.0.1:9080"}"#;
         let addr = listens_on(line, "admin");
         assert_eq!(addr, Some(([127, 0, 0, 1], 9080).into()));
         assert_eq!(listens_on(line, "public"), None);
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn every_interface_is_reached_through_loopback() {
-        let line = r#"{"message":"listening","listener":"public","address":"[::]:8080"}"#;
+        let line = r#"{"message":"listening","public":"[::]:8080"}"#;
         let addr = listens_on(line, "public").unwrap();
         assert_eq!(addr.to_string(), "[::1]:8080");
     }

@@ -35,7 +35,7 @@ fn listen(variable: &str, name: &str) -> TcpListener {
     let port: u16 = env::var(variable).unwrap().parse().unwrap();
     let listener = TcpListener::bind((host, port)).expect("a free port");
     let address = listener.local_addr().unwrap().to_string();
-    let line = serde_json::json!({"message": "listening", "listener": name, "address": address});
+    let line = serde_json::json!({"message": "listening", name: address});
     eprintln!("{line}");
     listener
 }
