@@ -11,6 +11,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    logs,
     program::Program,
     service::{Context, Fatal, Service},
     serving::{Serving, Sockets},
@@ -85,6 +86,7 @@ impl Signals {
 async fn exit_at_once_on(mut signals: Signals) {
     let signal = signals.next().await;
     warn!(signal, "second signal; exiting at once");
+    logs::finish();
     std::process::exit(1);
 }
 

@@ -52,7 +52,7 @@ pub fn run<S: Settings>(
     }
 
     let levels = common.rust_log.targets();
-    logs::init(logs::format(&common, &io::stderr()), levels);
+    let _log = logs::init(logs::format(&common, &io::stderr()), levels);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -112,6 +112,5 @@ fn fail(program: Program, line: &str) -> ExitCode {
 }
 
 fn complain(program: Program, line: &str) {
-    // There is nobody left to tell if this fails.
-    let _ = writeln!(io::stderr(), "{}: {line}", program.name);
+    logs::print(&format!("{}: {line}", program.name));
 }

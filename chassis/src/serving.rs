@@ -196,6 +196,11 @@ fn with_own_metrics(
             Counter::new(log.dropped()),
         );
     }
+    registry.register(
+        "log_dropped_lines",
+        "Lines dropped because standard error was not read",
+        Counter::new(logs::dropped),
+    );
     Arc::new(registry)
 }
 

@@ -1,17 +1,23 @@
 //! The life of a process: a late dependency, readiness, drain and stop.
 
 use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use e2e::{
     http::{self, Connection},
+    metrics::metric,
     process::Signal,
-    service::Service,
+    service::{Service, binary_path},
     soak::figure,
     wait,
 };
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
 
 use crate::started::{SOON, file, hash, hello, in_front_of, is_ready, memory, not_ready_because};
 
@@ -196,6 +202,65 @@ fn a_second_signal_means_at_once() {
     service.signal(Signal::TERM);
     assert_eq!(service.wait(SOON).code(), Some(1));
     assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn the_log_begins_with_what_runs_and_where() {
+    let (persistence, _dir) = file();
+    let log = persistence.stderr().json();
+    let line = log.iter().find(|line| line["message"] == "listening");
+    let line = line.expect("it listens");
+    assert_eq!(line["name"], "persistence_server");
+    assert!(line["version"].is_string());
+    assert!(line["workers"].as_u64().unwrap() > 0);
+    assert_eq!(line["public"], persistence.addr().to_string());
+    assert_eq!(line["admin"], persistence.admin_addr().to_string());
+    assert_eq!(line["backend"], "file");
+}
+
+#[test]
+fn a_reader_of_the_log_that_stalls_stops_neither_requests_nor_the_end() {
+    struct Killed(Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+        }
+    }
+
+    let mut command = Command::new(binary_path("hello_server"));
+    command
+        .env_clear()
+        .envs([("PORT", "0"), ("ADMIN_PORT", "0"), ("LOG_FORMAT", "json")])
+        .envs([
+            ("RUST_LOG", "trace,actix_http=trace"),
+            ("ACCESS_LOG", "off"),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut service = Killed(command.spawn().unwrap());
+    // It is read up to this line, and then no more.
+    let mut log = BufReader::new(service.0.stderr.take().unwrap()).lines();
+    let start = log.find_map(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        (line["message"] == "listening").then_some(line)
+    });
+    let start = start.expect("it listens");
+    let addr = |port: &str| -> SocketAddr { start[port].as_str().unwrap().parse().unwrap() };
+
+    let mut connection = Connection::open(addr("public")).unwrap();
+    let dropped = wait::until("dropped lines", 6 * SOON, || {
+        for _ in 0..200 {
+            connection.send(GET).unwrap();
+            assert_eq!(connection.receive().unwrap().status, 200);
+        }
+        Some(metric(addr("admin"), "log_dropped_lines_total")).filter(|&dropped| dropped > 0)
+    });
+    figure(format_args!("{dropped} lines of the log were dropped"));
+    kill_process(Pid::from_child(&service.0), Signal::TERM).unwrap();
+    let ended = wait::until("the end", SOON, || service.0.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    let stdout = std::io::read_to_string(service.0.stdout.take().unwrap());
+    assert_eq!(stdout.unwrap(), "", "the access log is off");
 }
 
 #[test]
