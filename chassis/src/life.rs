@@ -1,12 +1,12 @@
 //! The life of a process: start, serve, drain, stop.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::spawn_local,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{error, info, warn};
 
@@ -17,6 +17,10 @@ use crate::{
     serving::{Serving, Sockets},
     settings::Common,
 };
+
+/// A second SIGTERM within this time is the same request to stop: wrappers and process groups
+/// send it twice.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Why a process could not start, or could not go on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -84,7 +88,13 @@ impl Signals {
 
 /// A second signal means: now.
 async fn exit_at_once_on(mut signals: Signals) {
-    let signal = signals.next().await;
+    let first = Instant::now();
+    let signal = loop {
+        match signals.next().await {
+            "SIGTERM" if first.elapsed() < SAME_REQUEST => {}
+            signal => break signal,
+        }
+    };
     warn!(signal, "second signal; exiting at once");
     logs::finish();
     std::process::exit(1);
