@@ -5,9 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
 };
 
+use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
 use crate::settings::Host;
+
+/// How many connections the kernel accepts for us before we do. It takes this down to
+/// `net.core.somaxconn`, which is the same by default.
+const BACKLOG: i32 = 4096;
 
 /// A port that cannot be listened on, and which setting chose it.
 #[derive(Debug, thiserror::Error)]
@@ -52,16 +57,36 @@ pub(crate) fn bind(
 }
 
 fn listen(host: &Host, port: u16) -> io::Result<TcpListener> {
-    let listener = match TcpListener::bind((host.as_str(), port)) {
-        // `::` listens on IPv4 too, but not where the kernel has no IPv6 at all.
-        Err(error) if host.as_str() == "::" && !has_ipv6() => {
-            warn!(%error, "no IPv6 here; listening on all IPv4 addresses instead");
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+    let mut refused = io::Error::other("the host name has no address");
+    for address in (host.as_str(), port).to_socket_addrs()? {
+        let listening = match listen_at(address) {
+            // `::` listens on IPv4 too, but not where the kernel has no IPv6 at all.
+            Err(error) if host.as_str() == "::" && !has_ipv6() => {
+                warn!(%error, "no IPv6 here; listening on all IPv4 addresses instead");
+                listen_at((Ipv4Addr::UNSPECIFIED, port).into())
+            }
+            listening => listening,
+        };
+        match listening {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
         }
-        bound => bound,
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    }
+    Err(refused)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As the standard library does: connections of an earlier process that linger are no obstacle.
+    socket.set_reuse_address(true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // Also where net.ipv6.bindv6only says otherwise.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 fn has_ipv6() -> bool {
@@ -85,6 +110,8 @@ pub(crate) fn reach(host: &Host, port: u16) -> io::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::TcpStream, time::Duration};
+
     use super::*;
 
     fn host(text: &str) -> Host {
@@ -105,6 +132,16 @@ mod tests {
                  another process is using the port"
             )
         );
+    }
+
+    #[test]
+    fn hundreds_of_connections_at_once_need_not_wait() {
+        let listener = bind(&host("127.0.0.1"), 0, "PORT").unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nothing takes them over. One for which there is no room would try again for a minute.
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(30));
+        let connected: io::Result<Vec<_>> = (0..400).map(connect).collect();
+        assert_eq!(connected.unwrap().len(), 400);
     }
 
     #[test]

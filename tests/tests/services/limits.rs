@@ -8,7 +8,9 @@ use std::{
 
 use e2e::{
     http::{self, Connection, Response},
-    service::Service,
+    launch::Launch,
+    service::{Service, binary_path},
+    skip::{self, Missing},
 };
 
 use crate::started::{SOON, hello, memory, ready};
@@ -188,6 +190,29 @@ fn a_connection_without_a_request_in_hand_is_kept() {
         assert_eq!(connection.receive().unwrap().status, 200);
         thread::sleep(Duration::from_secs(3));
     }
+}
+
+#[test]
+fn all_addresses_are_ipv4_addresses_too_whatever_the_kernel_defaults_to() {
+    // In a network of its own, where that default can be another one.
+    let script = r#"
+        echo 1 > /proc/sys/net/ipv6/bindv6only && ip link set lo up || exit 77
+        timeout 60 "$0" & trap 'kill $!' EXIT
+        until "$0" healthcheck; do kill -0 $! && sleep 0.1 || exit 1; done"#;
+    let output = Launch::new("unshare")
+        .args(["--map-root-user", "--net", "sh", "-c", script])
+        .arg(binary_path("hello_server"))
+        .env("HOST", "::")
+        .run_to_end(Duration::from_secs(90));
+    let permitted = match output.status.code() {
+        Some(0) => Ok(()),
+        _ if output.stderr.contains("hello_server") => panic!("{}", output.stderr),
+        _ => Err(Missing::elsewhere(
+            "unshare --net",
+            "namespaces and iproute2",
+        )),
+    };
+    skip::unless(permitted);
 }
 
 #[test]
