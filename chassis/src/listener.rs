@@ -1,12 +1,15 @@
-//! Binding the ports.
+//! Binding the ports, and giving them up.
 
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
+    time::Duration,
 };
 
-use socket2::{Domain, Socket, Type};
-use tracing::warn;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use tokio::time::sleep;
+use tracing::{debug, warn};
 
 use crate::settings::Host;
 
@@ -93,6 +96,36 @@ fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
+/// Lets the kernel accept no more connections, and waits until none waits to be taken over.
+///
+/// Closing the listener would reset those, although their clients may have sent a request.
+pub(crate) async fn refuse_more(listener: &TcpListener) {
+    /// Far longer than it takes to take over one connection.
+    const PAUSE: Duration = Duration::from_millis(5);
+    // Classic BPF on the TCP header: drops a SYN that is no answer to one. A client tries again
+    // after a second, and then nothing listens.
+    let drop_syn = [
+        SockFilter::new(0x30, 0, 0, 13),       // load the byte with the flags
+        SockFilter::new(0x54, 0, 0, 0x12),     // of them, SYN and ACK
+        SockFilter::new(0x15, 0, 1, 0x02),     // is it SYN alone?
+        SockFilter::new(0x06, 0, 0, 0),        // yes: drop it
+        SockFilter::new(0x06, 0, 0, u32::MAX), // no: keep all of it
+    ];
+    if let Err(error) = SockRef::from(listener).attach_filter(&drop_syn) {
+        // Then only those that arrive in the next milliseconds may be reset.
+        debug!(%error, "cannot filter new connections");
+    }
+    while has_waiting(listener) {
+        sleep(PAUSE).await;
+    }
+    sleep(PAUSE).await;
+}
+
+fn has_waiting(listener: &TcpListener) -> bool {
+    let mut listener = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut listener, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Where a process on the same machine reaches a listener on `host` and `port`.
 pub(crate) fn reach(host: &Host, port: u16) -> io::Result<SocketAddr> {
     let mut address = (host.as_str(), port)
@@ -110,7 +143,7 @@ pub(crate) fn reach(host: &Host, port: u16) -> io::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpStream, time::Duration};
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -142,6 +175,23 @@ mod tests {
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(30));
         let connected: io::Result<Vec<_>> = (0..400).map(connect).collect();
         assert_eq!(connected.unwrap().len(), 400);
+    }
+
+    #[tokio::test]
+    async fn connections_that_wait_are_not_reset_when_no_more_are_accepted() {
+        let listener = bind("127.0.0.1", 0, "PORT").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _waiting = TcpStream::connect(address).unwrap();
+        let refusing = refuse_more(&listener);
+        let taking_over = async {
+            // The filter is in place from the first poll of the other future.
+            tokio::task::yield_now().await;
+            let late = TcpStream::connect_timeout(&address, Duration::from_millis(300));
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            listener.accept().unwrap();
+        };
+        tokio::join!(refusing, taking_over);
+        assert!(listener.accept().is_err(), "there was only one");
     }
 
     #[test]

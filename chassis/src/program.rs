@@ -146,6 +146,8 @@ mod tests {
         assert!(
             help.contains("PORT (default: 8080)") && help.contains("HOST (default: 127.0.0.1)")
         );
+        // Longer than Google's load balancers keep theirs.
+        assert!(help.contains("KEEP_ALIVE_SECONDS (default: 620)"), "{help}");
     }
 
     #[test]

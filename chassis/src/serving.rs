@@ -1,11 +1,15 @@
 //! A service while it serves: its two listeners and what stands behind them.
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_server::{Server, ServerHandle};
 use actix_web::http::header::HeaderValue;
 use prometheus_client::{metrics::info::Info, registry::Registry};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_local},
+    time::timeout,
+};
 use tracing::info;
 
 use crate::{
@@ -14,13 +18,16 @@ use crate::{
     health::Health,
     http::{Listener, Shared, serve},
     life::Error,
-    listener::bind,
+    listener::{bind, refuse_more},
     logs,
     metrics::{Counter, RequestMetrics},
     program::Program,
     service::Service,
     settings::{Common, Switch},
 };
+
+/// As many connections as actix-server lets a worker have by default.
+const CONNECTIONS: usize = 25_600;
 
 /// The ports, bound before anything else is done: a port in use must stop the start.
 pub(crate) struct Sockets {
@@ -93,7 +100,10 @@ impl Serving {
             name: "admin",
             socket: sockets.admin,
             workers: 1,
+            connections: CONNECTIONS,
+            keep_alive: common.keep_alive(),
             shutdown_timeout: 1,
+            stopping: Arc::default(),
             routes: Arc::new(move |config| admin::routes(config, &asked, &registry)),
             shared: shared.clone(),
         })?;
@@ -101,7 +111,10 @@ impl Serving {
             name: "public",
             socket: sockets.public,
             workers,
+            connections: CONNECTIONS,
+            keep_alive: common.keep_alive(),
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
+            stopping: Arc::default(),
             routes: {
                 let health = health.clone();
                 Arc::new(move |config| {
@@ -145,6 +158,8 @@ impl Serving {
     /// Stops accepting and finishes what is in flight. The admin port closes last, so that
     /// probes are answered until then.
     pub(crate) async fn stop(self) -> Result<(), Error> {
+        // What is idle there need not be waited for later.
+        self.admin.stopping.send_replace(());
         self.public.stop().await?;
         for watch in self.watches {
             watch.abort();
@@ -161,18 +176,35 @@ impl Serving {
 struct Running {
     server: JoinHandle<<Server as Future>::Output>,
     handle: ServerHandle,
+    socket: TcpListener,
+    stopping: Arc<watch::Sender<()>>,
 }
 
 impl Running {
     fn start(listener: Listener) -> io::Result<Self> {
+        let socket = listener.socket.try_clone()?;
+        let stopping = Arc::clone(&listener.stopping);
         let (server, handle) = serve(listener)?;
         Ok(Self {
             server: spawn_local(server),
             handle,
+            socket,
+            stopping,
         })
     }
 
     async fn stop(self) -> Result<(), Error> {
+        // The server would reset connections that the kernel or its own thread has accepted and
+        // no worker has taken over yet.
+        let taken_over = async {
+            refuse_more(&self.socket).await;
+            self.stopping.send_replace(());
+            self.stopping.closed().await;
+        };
+        // Where all workers have as many connections as they may, this takes for ever.
+        let _ = timeout(Duration::from_secs(1), taken_over).await;
+        self.stopping.send_replace(());
+        drop(self.socket);
         self.handle.stop(true).await;
         Ok(self.server.await??)
     }

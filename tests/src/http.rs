@@ -109,6 +109,18 @@ impl Connection {
         self.stream.set_read_timeout(Some(limit))
     }
 
+    /// True once the other side has closed; nothing that came before it is taken.
+    pub fn is_closed(&self) -> bool {
+        let nonblocking = |on| self.stream.set_nonblocking(on).expect("an open socket");
+        nonblocking(true);
+        let closed = match self.stream.peek(&mut [0]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        };
+        nonblocking(false);
+        closed
+    }
+
     /// Sends these bytes as they are.
     ///
     /// # Errors

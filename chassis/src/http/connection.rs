@@ -4,11 +4,14 @@
 //!   (actix-http watches only the head of a connection's first request.)
 //! * A connection without a request is kept for a while, by the same timer. (actix-http would
 //!   make another one after each answer, for near a tenth of all instructions of a request.)
+//! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
+//!   sent is answered. (actix-http closes first, and drops what it has not read.)
 //! * A request that cannot be parsed is answered with a problem that says why, not with the
 //!   empty answer of actix-http.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -16,6 +19,7 @@ use std::{
 };
 
 use actix_web::http::header::{HeaderValue, HttpDate};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,6 +27,7 @@ use tokio::{
 };
 
 use super::{
+    connections::{Connections, Membership},
     malformed::{KEPT, explain},
     worker::Worker,
 };
@@ -30,11 +35,8 @@ use super::{
 /// Added to the handlers' time before a client that keeps us waiting is cut off.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a connection without a request is kept at least.
-///
-/// Longer than the 60 s of common load balancers: whoever closes first races with the next
-/// request, and the load balancer can tell an idle connection from a failed request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The end of a request's head.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Where the status stands in an answer, after `HTTP/1.1 `.
 const STATUS: std::ops::Range<usize> = 9..12;
@@ -42,6 +44,7 @@ const STATUS: std::ops::Range<usize> = 9..12;
 pub(super) struct Connection {
     stream: TcpStream,
     worker: Rc<Worker>,
+    membership: Membership,
     /// How the request that is not answered yet began, and how many bytes of it were read.
     start: Vec<u8>,
     length: usize,
@@ -55,14 +58,20 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, worker: Rc<Worker>) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        worker: Rc<Worker>,
+        connections: &Rc<Connections>,
+    ) -> Self {
         // An answer is one small write: waiting to fill a packet would only delay it.
         // It fails where the client is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
-        let timer = Box::pin(sleep(period(&worker)));
+        let membership = connections.add();
+        let timer = Box::pin(sleep(allowed(&worker).min(connections.keep_alive)));
         Self {
             stream,
             worker,
+            membership,
             start: Vec::new(),
             length: 0,
             replacement: Vec::new(),
@@ -78,12 +87,24 @@ impl Connection {
         self.start.extend_from_slice(&bytes[..room]);
         self.length = self.length.saturating_add(bytes.len());
         self.set_client_owes(true);
+        // Most requests are no more than a head; and a head that is longer than what is kept of
+        // it counts as whole.
+        let whole = bytes.ends_with(END_OF_HEAD) || self.length > KEPT || {
+            let mut parts = self.start.windows(END_OF_HEAD.len());
+            parts.any(|part| part == END_OF_HEAD)
+        };
+        if whole {
+            self.membership.busy();
+        } else {
+            self.membership.idle();
+        }
     }
 
     fn has_written(&mut self) {
         self.start.clear();
         self.length = 0;
         self.set_client_owes(false);
+        self.membership.idle();
     }
 
     fn set_client_owes(&mut self, owes: bool) {
@@ -93,24 +114,40 @@ impl Connection {
         }
     }
 
-    /// Fails once the client has kept us waiting for a whole period of the timer; is ready once
-    /// the connection has not been used for [`KEEP_ALIVE`].
+    /// Fails once the client has kept us waiting for too long; is ready once the connection has
+    /// not been used for as long as one is kept.
     ///
-    /// The timer is not touched by requests that go well; so all this may take one period
+    /// The timer is not touched by requests that go well; so all this may take one period of it
     /// longer.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let period = period(&self.worker);
-            if self.client_owes && self.rings > 0 {
+            let (allowed, keep_alive) = (allowed(&self.worker), self.keep_alive());
+            let period = allowed.min(keep_alive);
+            let passed = period * self.rings;
+            if self.client_owes && passed >= allowed {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            if !self.client_owes && period * self.rings >= KEEP_ALIVE {
-                return Poll::Ready(Ok(()));
+            if !self.client_owes && passed >= keep_alive {
+                return self.poll_end();
             }
             self.rings += 1;
             self.timer.as_mut().reset(Instant::now() + period);
         }
         Poll::Pending
+    }
+
+    /// Ready, which means the end to the reader, unless something has arrived this moment. The
+    /// reactor may not have reported it yet, so only the kernel knows.
+    fn poll_end(&self) -> Poll<io::Result<()>> {
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
+            // It is about to be read: the reactor wakes the reader.
+            Ok(1..) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn keep_alive(&self) -> Duration {
+        self.membership.connections.keep_alive
     }
 
     /// Puts a problem in the place of an empty error answer at the end of `bytes`.
@@ -157,8 +194,8 @@ impl Connection {
     }
 }
 
-/// How far apart the looks at a connection are.
-fn period(worker: &Worker) -> Duration {
+/// How long a client may keep us waiting.
+fn allowed(worker: &Worker) -> Duration {
     worker.shared.request_timeout + GRACE
 }
 
@@ -198,7 +235,8 @@ impl AsyncRead for Connection {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // Where the patience ends without an error, nothing read means the end.
+            // Nothing read means the end.
+            Poll::Pending if self.membership.is_over(cx.waker()) => self.poll_end(),
             Poll::Pending => self.poll_patience(cx),
         }
     }
@@ -239,12 +277,14 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
     use super::*;
     use crate::{health::Health, http::Shared};
 
     const HANDLERS: Duration = Duration::from_secs(10);
+    const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
     /// A connection, and its client, who does nothing.
     async fn connection() -> (Connection, TcpStream) {
@@ -261,8 +301,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
+        let connections = Connections::new(1, KEEP_ALIVE);
         (
-            Connection::new(accepted.unwrap().0, worker),
+            Connection::new(accepted.unwrap().0, worker, &connections),
             client.unwrap(),
         )
     }
@@ -292,6 +333,24 @@ mod tests {
         let waited = begin.elapsed();
         let latest = 2 * (HANDLERS + GRACE) + GRACE;
         assert!((HANDLERS..latest).contains(&waited), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_read_before_an_idle_connection_is_closed() {
+        let (mut connection, client) = connection().await;
+        let close = |connection: &Connection| {
+            let connections = &connection.membership.connections;
+            connections.close(u64::MAX - 1, usize::MAX);
+        };
+        client.writable().await.unwrap();
+        assert!(connection.read(&mut [0]).now_or_never().is_none());
+        close(&connection);
+        // The kernel has it before the reactor could say so.
+        client.try_write(b"x").unwrap();
+        assert_eq!(connection.read(&mut [0]).await.unwrap(), 1);
+        connection.has_written();
+        close(&connection);
+        assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[test]

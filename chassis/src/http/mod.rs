@@ -1,6 +1,7 @@
 //! The HTTP listener: actix-web behind a connection that knows when to give up.
 
 mod connection;
+mod connections;
 mod malformed;
 mod observe;
 mod server;

@@ -6,10 +6,11 @@ use actix_http::{HttpService, KeepAlive};
 use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
 use actix_web::{App, dev::AppConfig, web::ServiceConfig};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch, task::spawn_local};
 
 use super::{
     connection::Connection,
+    connections::Connections,
     observe::Observe,
     worker::{Shared, Worker},
 };
@@ -26,8 +27,15 @@ pub(crate) struct Listener {
     pub(crate) name: &'static str,
     pub(crate) socket: TcpListener,
     pub(crate) workers: usize,
+    /// Connections that each worker may have; then no more are accepted.
+    pub(crate) connections: usize,
+    /// How long an idle connection is kept.
+    pub(crate) keep_alive: Duration,
     /// Seconds that requests in flight get to finish at the stop.
     pub(crate) shutdown_timeout: u64,
+    /// Says that idle connections are to be closed. Each worker has a receiver until it has heard
+    /// that.
+    pub(crate) stopping: Arc<watch::Sender<()>>,
     pub(crate) routes: Routes,
     pub(crate) shared: Shared,
 }
@@ -38,18 +46,22 @@ pub(crate) fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle
         name,
         socket,
         workers,
+        connections,
+        keep_alive,
         shutdown_timeout,
+        stopping,
         routes,
         shared,
     } = listener;
-    let builder = Server::build()
+    let server = Server::build()
         .workers(workers)
+        .max_concurrent_connections(connections)
         .shutdown_timeout(shutdown_timeout)
-        .disable_signals();
-    let stopping = builder.graceful_shutdown_signal();
-    let server = builder
+        .disable_signals()
         .listen(name, socket, move || {
             let worker = Worker::new(shared.clone());
+            let connections = Connections::new(connections, keep_alive);
+            spawn_local(Rc::clone(&connections).close_at(stopping.subscribe()));
             let app = App::new()
                 .configure(|config| routes(config))
                 .default_service(problem::not_found());
@@ -57,20 +69,15 @@ pub(crate) fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle
                 Observe(Rc::clone(&worker)),
                 map_config(app, |()| AppConfig::default()),
             );
-            let stopping = stopping.clone();
             let http = HttpService::build()
                 // `Connection` watches over requests and over the time between them instead.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT)
-                .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
-                })
                 .h1(observed);
             fn_service(move |stream: TcpStream| {
                 let remote = stream.peer_addr().ok();
-                let connection = Connection::new(stream, Rc::clone(&worker));
+                let connection = Connection::new(stream, Rc::clone(&worker), &connections);
                 async move { Ok((connection, remote)) }
             })
             .and_then(http)

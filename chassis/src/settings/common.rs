@@ -1,7 +1,7 @@
 //! The settings that every service has.
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     thread::available_parallelism,
     time::Duration,
 };
@@ -33,6 +33,8 @@ crate::settings! {
         shutdown_timeout_seconds: u16 = "15", "seconds: a number from 0 to 65535";
         /// Milliseconds until a request is answered with an error.
         request_timeout_ms: NonZeroU32 = "10000", "milliseconds: a number from 1 to 4294967295";
+        /// Seconds that a connection without a request is kept.
+        keep_alive_seconds: NonZeroU16 = "620", "seconds: a number from 1 to 65535";
         /// Requests that may wait at the same time; one more is answered with 503 at once.
         max_in_flight: NonZeroU32 = "10000", "a number from 1 to 4294967295";
     }
@@ -70,6 +72,11 @@ impl Common {
     /// How long a request may take until it is answered with an error.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms.get().into())
+    }
+
+    /// How long a connection without a request is kept.
+    pub fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive_seconds.get().into())
     }
 
     /// How long to keep serving after a signal to stop.

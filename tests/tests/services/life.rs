@@ -13,7 +13,7 @@ use e2e::{
     metrics::metric,
     process::Signal,
     service::{Service, binary_path},
-    soak::figure,
+    soak::{figure, scaled},
     wait,
 };
 use rustix::process::{Pid, kill_process};
@@ -163,12 +163,70 @@ fn requests_in_flight_are_finished_at_a_stop() {
 }
 
 #[test]
+fn a_stop_loses_no_request_on_a_connection_that_was_kept() {
+    // A request every 8 ms on each connection, until an answer says that it ends.
+    let client = |addr| {
+        let mut connection = Connection::open(addr).unwrap();
+        loop {
+            thread::sleep(Duration::from_millis(8));
+            if connection.is_closed() || connection.send(GET).is_err() {
+                return 0;
+            }
+            match connection.receive() {
+                Ok(answer) if answer.header("connection") == Some("close") => return 0,
+                Ok(_) => {}
+                Err(_) => return 1,
+            }
+        }
+    };
+    assert_no_loss(32, client);
+}
+
+#[test]
+fn a_stop_loses_no_request_on_a_connection_that_was_accepted() {
+    // A connection for each request, until they are refused.
+    let client = |addr| {
+        while let Ok(mut connection) = Connection::open(addr) {
+            if connection.send(GET).and(connection.receive()).is_err() {
+                return 1;
+            }
+        }
+        0
+    };
+    assert_no_loss(8, client);
+}
+
+/// Stops services under load, each while so many clients send requests. A client says how many of
+/// its own were sent and not answered.
+#[track_caller]
+fn assert_no_loss(clients: usize, client: impl Fn(SocketAddr) -> usize + Sync) {
+    let lost_at_a_stop = || {
+        let service = hello();
+        let lost = thread::scope(|scope| {
+            let start = |_| scope.spawn(|| client(service.addr()));
+            let clients: Vec<_> = (0..clients).map(start).collect();
+            thread::sleep(Duration::from_millis(300));
+            service.signal(Signal::TERM);
+            let lost = clients.into_iter().map(|client| client.join().unwrap());
+            lost.sum::<usize>()
+        });
+        assert!(service.wait(SOON).success());
+        lost
+    };
+    let lost: Vec<_> = (0..scaled(40, 5)).map(|_| lost_at_a_stop()).collect();
+    figure(format_args!("requests lost at stops: {lost:?}"));
+    assert_eq!(lost.iter().sum::<usize>(), 0, "lost at each stop: {lost:?}");
+}
+
+#[test]
 fn idle_connections_do_not_hold_up_the_stop() {
     let service = hello();
     let mut idle = Connection::open(service.addr()).unwrap();
     idle.send(GET).unwrap();
     idle.receive().unwrap();
     let _silent = Connection::open(service.addr()).unwrap();
+    let mut unfinished = Connection::open(service.addr()).unwrap();
+    unfinished.send("GET / HTTP/1.1\r\n").unwrap();
     let begin = Instant::now();
     service.signal(Signal::TERM);
     assert!(service.wait(SOON).success());

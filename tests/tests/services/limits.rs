@@ -15,6 +15,8 @@ use e2e::{
 
 use crate::started::{SOON, hello, memory, ready};
 
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 #[track_caller]
 fn is_problem(answer: &Response, status: u16, words: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -190,6 +192,17 @@ fn a_connection_without_a_request_in_hand_is_kept() {
         assert_eq!(connection.receive().unwrap().status, 200);
         thread::sleep(Duration::from_secs(3));
     }
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_the_time_that_is_set() {
+    let service = ready(Service::builder("hello_server").env("KEEP_ALIVE_SECONDS", "1"));
+    let mut connection = Connection::open(service.addr()).unwrap();
+    connection.send(GET).unwrap();
+    connection.receive().unwrap();
+    // Far less than the default.
+    connection.set_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(connection.receive_rest().unwrap(), b"");
 }
 
 #[test]
