@@ -17,6 +17,7 @@ mod life;
 mod listener;
 mod logs;
 mod metrics;
+mod open_files;
 pub mod problem;
 mod program;
 mod resource;

@@ -21,13 +21,11 @@ use crate::{
     listener::{bind, refuse_more},
     logs,
     metrics::{Counter, RequestMetrics},
+    open_files,
     program::Program,
     service::Service,
     settings::{Common, Switch},
 };
-
-/// As many connections as actix-server lets a worker have by default.
-const CONNECTIONS: usize = 25_600;
 
 /// The ports, bound before anything else is done: a port in use must stop the start.
 pub(crate) struct Sockets {
@@ -100,7 +98,7 @@ impl Serving {
             name: "admin",
             socket: sockets.admin,
             workers: 1,
-            connections: CONNECTIONS,
+            connections: open_files::ADMIN,
             keep_alive: common.keep_alive(),
             shutdown_timeout: 1,
             stopping: Arc::default(),
@@ -111,7 +109,7 @@ impl Serving {
             name: "public",
             socket: sockets.public,
             workers,
-            connections: CONNECTIONS,
+            connections: open_files::for_each_of(workers),
             keep_alive: common.keep_alive(),
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
             stopping: Arc::default(),

@@ -9,7 +9,7 @@ use std::{
 use e2e::{
     http::{self, Connection, Response},
     launch::Launch,
-    service::{Service, binary_path},
+    service::{Builder, Service, binary_path},
     skip::{self, Missing},
 };
 
@@ -203,6 +203,52 @@ fn an_idle_connection_is_closed_after_the_time_that_is_set() {
     // Far less than the default.
     connection.set_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(connection.receive_rest().unwrap(), b"");
+}
+
+#[test]
+fn more_clients_than_the_soft_limit_of_open_files_are_served() {
+    let service = ready(with_open_files("256:1024"));
+    let mut clients = answered(&service, 400, || {});
+    for client in &mut clients {
+        client.send(GET).unwrap();
+        assert_eq!(client.receive().unwrap().status, 200);
+    }
+}
+
+#[test]
+fn the_longest_idle_connections_make_room_for_new_ones_and_never_take_the_probes() {
+    let service = ready(with_open_files("256:256"));
+    let mut used = answered(&service, 1, || {}).remove(0);
+    let idle = answered(&service, 200, || {
+        used.send(GET).unwrap();
+        assert_eq!(used.receive().unwrap().status, 200);
+    });
+    let livez = http::get(service.admin_addr(), "/livez").unwrap();
+    assert_eq!(livez.status, 200);
+    // Those were closed that were opened first; and the limit is on the process.
+    let closed: Vec<_> = idle.iter().map(Connection::is_closed).collect();
+    let count = closed.iter().filter(|&&closed| closed).count();
+    assert!(closed.is_sorted_by(|earlier, later| earlier >= later));
+    assert!((44..150).contains(&count), "{count} of 201 were closed");
+}
+
+fn with_open_files(limit: &str) -> Builder {
+    let prlimit = ["prlimit".to_owned(), format!("--nofile={limit}")];
+    Service::builder("hello_server")
+        .env("WORKERS", "1")
+        .under(prlimit)
+}
+
+/// So many connections, each of which has had an answer; `then` is called after each.
+fn answered(service: &Service, count: usize, mut then: impl FnMut()) -> Vec<Connection> {
+    let one = |_| {
+        let mut connection = Connection::open(service.addr()).unwrap();
+        connection.send(GET).unwrap();
+        assert_eq!(connection.receive().unwrap().status, 200);
+        then();
+        connection
+    };
+    (0..count).map(one).collect()
 }
 
 #[test]
