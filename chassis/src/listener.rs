@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_wait_are_not_reset_when_no_more_are_accepted() {
-        let listener = bind("127.0.0.1", 0, "PORT").unwrap();
+        let listener = bind(&host("127.0.0.1"), 0, "PORT").unwrap();
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
         let refusing = refuse_more(&listener);
