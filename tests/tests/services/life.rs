@@ -290,7 +290,7 @@ fn a_second_sigterm_within_a_second_is_the_same_request() {
 
 #[test]
 fn the_log_begins_with_what_runs_and_where() {
-    let (persistence, _dir) = file();
+    let (persistence, dir) = file();
     let log = persistence.stderr().json();
     let line = log.iter().find(|line| line["message"] == "listening");
     let line = line.expect("it listens");
@@ -299,7 +299,8 @@ fn the_log_begins_with_what_runs_and_where() {
     assert!(line["workers"].as_u64().unwrap() > 0);
     assert_eq!(line["public"], persistence.addr().to_string());
     assert_eq!(line["admin"], persistence.admin_addr().to_string());
-    assert_eq!(line["backend"], "file");
+    let store = format!("file store in {}", dir.path().display());
+    assert_eq!(line["backend"], store);
 }
 
 #[test]
