@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use e2e::{http, launch::Launch, service::run_to_end, wait};
+use e2e::{
+    http,
+    launch::Launch,
+    service::run_to_end,
+    skip::{self, Missing},
+    wait,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -163,5 +169,30 @@ fn every_link_to_a_file_leads_somewhere() {
                 assert!(root().join(file).exists(), "{name} links to {link}");
             }
         }
+    }
+}
+
+#[test]
+fn a_clone_by_git_for_windows_has_the_line_ends_that_the_images_need() {
+    let history = root().join(".git");
+    let missing = || Missing::elsewhere("a git checkout", "this is a copy without its history");
+    if skip::unless(history.exists().then_some(()).ok_or_else(missing)) {
+        return;
+    }
+    let clone = tempfile::tempdir().unwrap();
+    let git = |args: &[&str]| {
+        let git = Launch::new("git").args(args).run_to_end(LIMIT).success();
+        git.unwrap_or_else(|said| panic!("git {args:?}:\n{said}"))
+    };
+    let (from, to) = (root(), clone.path());
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    git(&["clone", "--quiet", "--config=core.autocrlf=true", from, to]);
+    let files = git(&["-C", to, "ls-files", "--eol"]);
+    assert!(files.lines().count() > 100, "{files}");
+    for file in files.lines() {
+        assert!(
+            !file.contains("w/crlf") && !file.contains("w/mixed"),
+            "{file}"
+        );
     }
 }
