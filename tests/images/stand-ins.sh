@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that the images which the Dockerfile and docker-compose.yml name are there: pulls
+# Makes sure that the images which the Dockerfile and the compose files name are there: pulls
 # them, and where no registry can be reached makes a local stand-in under the same name, from
 # Debian's packages and this machine's Rust toolchain.
 #
@@ -12,9 +12,9 @@ argument() {
     sed -n "s/^ARG $1=//p" Dockerfile
 }
 
-# The images of the compose file that begin with this name.
+# The images of the compose files that begin with this name.
 composed() {
-    sed -n "s|^ *image: *\($1:.*\)$|\1|p" docker-compose.yml
+    sed -n "s|^ *image: *\($1:.*\)$|\1|p" docker/*.yml
 }
 
 rust=$(argument RUST_IMAGE)

@@ -1,8 +1,9 @@
-//! docker-compose.yml as it stands, with each of its stores.
+//! The compose files as they stand, with each of the stores.
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -18,12 +19,12 @@ use e2e::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::docker::{self, docker, inspect, repository, script, try_docker};
+use crate::docker::{self, Run as _, docker, inspect, repository, script, try_docker};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// The ports in the file are those that users type, so there can be one stack at a time.
-static PORTS: Mutex<()> = Mutex::new(());
+pub(crate) static PORTS: Mutex<()> = Mutex::new(());
 
 /// All services of the file, which are taken down, with their volumes, when this is dropped.
 struct Stack {
@@ -33,21 +34,24 @@ struct Stack {
 }
 
 impl Stack {
-    /// A stack that is not up yet; `profile` is empty for the embedded store.
-    fn new(profile: &str) -> Self {
+    /// A stack that is not up yet; `store` is empty for the embedded one.
+    fn new(store: &str) -> Self {
+        Self::of(repository(), store)
+    }
+
+    /// A stack of the compose files in this directory.
+    fn of(directory: &Path, store: &str) -> Self {
         let ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let project = format!("stack{}{profile}", std::process::id());
-        let compose = script("scripts/buildkit")
+        let project = format!("stack{}{store}", std::process::id());
+        let mut compose = script("scripts/buildkit")
             .args(docker::compose().expect("it was looked for"))
             .args(["--project-name", &project])
-            .arg("--project-directory")
-            .arg(repository())
             .arg("--file")
-            .arg(repository().join("docker-compose.yml"));
-        let compose = match profile {
-            "" => compose,
-            profile => compose.env("COMPOSE_PROFILES", profile),
-        };
+            .arg(directory.join("docker-compose.yml"));
+        if !store.is_empty() {
+            let file = directory.join(format!("docker/{store}.yml"));
+            compose = compose.arg("--file").arg(file);
+        }
         Self {
             compose,
             project,
@@ -121,15 +125,15 @@ fn number(port: u16) -> u64 {
 }
 
 /// Restarts and kills every container under load, then takes all down and brings it up again.
-fn story(profile: &str) {
+fn story(store: &str) {
     if docker::skip() {
         return;
     }
-    let stack = Stack::new(profile);
+    let stack = Stack::new(store);
     let begin = Instant::now();
     stack.up(&[]);
     figure(format_args!(
-        "compose with {profile:?}: all healthy {:.1} s after up began",
+        "compose with {store:?}: all healthy {:.1} s after up began",
         begin.elapsed().as_secs_f64()
     ));
     assert_eq!(
@@ -138,9 +142,12 @@ fn story(profile: &str) {
     );
     assert_eq!(number(8081), 1);
     assert_eq!(number(8082), 2);
+    for port in [9080, 9081, 9082] {
+        assert_eq!(http::get(local(port), "/readyz").unwrap().status, 200);
+    }
 
     let mut services = vec!["hello_server", "hash_server", "persistence_server"];
-    services.extend((!profile.is_empty()).then_some(profile));
+    services.extend((!store.is_empty()).then_some(store));
     let urls = [8081, 8082].map(|port| format!("http://localhost:{port}"));
     let outcome = under_load(options_for(urls, 0), || {
         for service in &services {
@@ -156,7 +163,7 @@ fn story(profile: &str) {
     let proof = proven(&outcome);
     assert!(proof.numbers > 1000, "{proof:?}");
     figure(format_args!(
-        "compose with {profile:?}: {} numbers while every container was restarted and killed, \
+        "compose with {store:?}: {} numbers while every container was restarted and killed, \
          0 violations, {} requests without an answer",
         proof.numbers,
         outcome.failed()
@@ -165,6 +172,9 @@ fn story(profile: &str) {
         let state = &inspect(&stack.container(service))["State"];
         assert_eq!(state["OOMKilled"], false, "{service}");
     }
+    // A line for each request would bury them.
+    let messages = stack.run(&["logs", "--no-color", "persistence_server"]);
+    assert!(messages.lines().count() < 1000, "{messages}");
 
     let last = number(8081);
     stack.run(&["down"]);
@@ -215,13 +225,30 @@ fn etcd_keeps_the_promise() {
 }
 
 #[test]
-fn three_front_ends_have_three_ports_and_one_sequence() {
+fn three_front_ends_have_three_ports_and_one_sequence_and_every_port_can_be_moved() {
     if docker::skip() {
         return;
     }
     let ports = [18082, 18083, 18084];
-    let stack = Stack::new("").env("HASH_PORT", "18082-18084");
+    let stack = Stack::new("")
+        .env("HELLO_PORT", "18080")
+        .env("HELLO_ADMIN_PORT", "19080")
+        .env("PERSISTENCE_PORT", "18081")
+        .env("PERSISTENCE_ADMIN_PORT", "19081")
+        .env("HASH_PORT", "18082-18084")
+        .env("HASH_ADMIN_PORT", "19082-19084");
+    // Nothing is left on the ports of the file.
+    let taken: Vec<TcpListener> = [8080, 8081, 8082, 9080, 9081, 9082]
+        .map(|port| TcpListener::bind(local(port)).expect("a free port"))
+        .into();
     stack.up(&["--scale", "hash_server=3"]);
+    drop(taken);
+    for port in [19080, 19081, 19082, 19083, 19084] {
+        assert_eq!(http::get(local(port), "/livez").unwrap().status, 200);
+    }
+    let hello = http::get(local(18080), "/").expect("an answer");
+    assert_eq!(hello.status, 200);
+    assert_eq!(number(18081), 1);
     let served_by = |port| {
         let answer = http::get(local(port), "/").expect("an answer");
         answer.header("x-served-by").expect("who").to_owned()
@@ -242,10 +269,10 @@ fn only_the_front_end_reaches_persistence_and_only_persistence_its_store() {
     let stack = Stack::new("redis");
     stack.up(&[]);
     // The checker exits with 0 when it was given numbers, and with 3 when nobody answered.
-    let asks = |network: &str, url: &str| {
+    let ask = |network: &str, url: &str| {
         let network = format!("--network={}_{network}", stack.project);
         let tagged = format!("checker:{}", docker::VERSION);
-        let ask = [
+        let args = [
             "--requests=1",
             "--connections=1",
             "--keep-trying=1",
@@ -253,10 +280,16 @@ fn only_the_front_end_reaches_persistence_and_only_persistence_its_store() {
             url,
         ];
         let run = ["run", "--rm", &network, &tagged];
-        try_docker(&[run.as_slice(), &ask].concat()).status.code()
+        try_docker(&[run.as_slice(), &args].concat())
     };
+    let asks = |network: &str, url: &str| ask(network, url).status.code();
     assert_eq!(asks("numbers", "http://persistence_server:8081"), Some(0));
     assert_eq!(asks("default", "http://persistence_server:8081"), Some(3));
+    // Names that all clients accept.
+    assert_eq!(asks("numbers", "http://persistence-server:8081"), Some(0));
+    assert_eq!(asks("numbers", "http://hash-server:8082"), Some(0));
+    let hello = ask("default", "http://hello-server:8080").stdout;
+    assert!(hello.contains("served by"), "{hello}");
     for (service, networks) in [
         ("hello_server", vec!["default"]),
         ("hash_server", vec!["numbers"]),
@@ -303,12 +336,22 @@ fn the_checker_of_the_file_proves_the_front_end() {
 }
 
 #[test]
-fn make_up_builds_and_starts_all_and_stops_it_on_ctrl_c() {
+fn make_up_builds_and_starts_all_with_a_store_and_stops_it_on_ctrl_c() {
     if docker::skip() {
         return;
     }
-    let stack = Stack::new("");
-    let up = script("scripts/up").env("COMPOSE_PROJECT_NAME", &stack.project);
+    let refused = script("scripts/up").env("STORE", "none").run_to_end(LIMIT);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused
+            .stderr
+            .contains("expected file, redis, postgres or etcd")
+    );
+
+    let stack = Stack::new("redis");
+    let up = script("scripts/up")
+        .env("STORE", "redis")
+        .env("COMPOSE_PROJECT_NAME", &stack.project);
     let up = Process::start(&up);
     for port in [8080, 8081, 8082] {
         wait::until("an answer", LIMIT, || {
@@ -319,9 +362,23 @@ fn make_up_builds_and_starts_all_and_stops_it_on_ctrl_c() {
     }
     up.signal(Signal::INT);
     assert!(up.wait(LIMIT).success());
-    for service in ["hello_server", "hash_server", "persistence_server"] {
+    for service in ["hello_server", "hash_server", "persistence_server", "redis"] {
         let state = &inspect(&stack.container(service))["State"];
         assert_eq!(state["Running"], false, "{service}");
         assert_eq!(state["ExitCode"], 0, "{service}");
     }
+}
+
+#[test]
+fn a_clone_that_only_its_owner_can_read_works_with_the_embedded_store() {
+    if docker::skip() {
+        return;
+    }
+    let clone = tempfile::tempdir().expect("a directory");
+    let git = "umask 077 && git clone --quiet \"$0\" \"$1\"";
+    let shell = Launch::new("sh").args(["-c", git]).arg(repository());
+    shell.arg(clone.path()).run(LIMIT);
+    let stack = Stack::of(clone.path(), "");
+    stack.up(&[]);
+    assert_eq!(number(8081), 1);
 }
