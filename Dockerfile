@@ -73,8 +73,10 @@ LABEL org.opencontainers.image.title=persistence_server \
       org.opencontainers.image.description="Hands out the next unique integer"
 # The system's authorities, for PGSSLROOTCERT=system.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-# A new volume that is mounted here gets this directory's owner.
-COPY --from=build --chown=65532:65532 /out/data /data
+# A new volume that is mounted here gets this directory's owner and mode, which `COPY` keeps only of
+# what is in the directory that it copies. The group is that of a user without an entry in /etc/passwd,
+# so any user may write (OpenShift runs each project as another one).
+COPY --from=build --chown=65532:0 /out/root /
 COPY --from=build /out/persistence_server /
 ENV DATA_DIR=/data
 EXPOSE 8081 9081

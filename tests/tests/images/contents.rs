@@ -105,7 +105,7 @@ fn an_image_holds_its_program_and_no_shell_or_anything_else() {
 }
 
 #[test]
-fn the_data_directory_belongs_to_the_user_who_writes_in_it() {
+fn the_data_directory_belongs_to_the_user_and_to_group_0_with_the_same_rights() {
     if docker::skip() {
         return;
     }
@@ -113,7 +113,7 @@ fn the_data_directory_belongs_to_the_user_who_writes_in_it() {
     let data = list.lines().find(|line| line.ends_with(" data/"));
     let data = data.expect("there is one");
     assert!(
-        data.starts_with("drwx") && data.contains("65532/65532"),
+        data.starts_with("drwxrwx") && data.contains("65532/0 "),
         "{data}"
     );
 }

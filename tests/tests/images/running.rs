@@ -139,6 +139,27 @@ fn a_new_container_goes_on_with_the_numbers_of_the_volume() {
     docker(&["volume", "rm", &volume]);
 }
 
+#[test]
+fn any_user_may_write_to_a_new_volume_and_to_a_directory_of_their_own() {
+    if docker::skip() {
+        return;
+    }
+    let volume = format!("any-user-{}", std::process::id());
+    let mount = format!("--volume={volume}:/data");
+    // Without a group it is 0.
+    let service = start(&PERSISTENCE, &["--user=12345", &mount]);
+    service.becomes("healthy");
+    drop(service);
+    docker(&["volume", "rm", &volume]);
+
+    let own = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(own.path(), Some(12345), None).expect("the tests run as root here");
+    let mount = format!("--volume={}:/data", own.path().display());
+    let other = start(&PERSISTENCE, &[&mount]);
+    assert_eq!(docker(&["wait", &other.id]), "1");
+    start(&PERSISTENCE, &["--user=12345", &mount]).becomes("healthy");
+}
+
 /// Resident memory of the container's process, in megabytes.
 fn resident(service: &Container) -> f64 {
     let pid = inspect(&service.id)["State"]["Pid"].as_u64();
