@@ -15,7 +15,7 @@ use e2e::{
 use serde_json::Value;
 
 /// How long anything but a build may take.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long all images may take, from nothing and on a busy machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);

@@ -1,19 +1,24 @@
 //! A container of each image, with no more rights than it needs.
 
 use std::{
+    fs,
+    sync::PoisonError,
     thread,
     time::{Duration, Instant},
 };
 
 use e2e::{
-    http, process,
+    http,
+    launch::Launch,
+    process,
     proof::{options_for, proven, under_load},
     soak::figure,
 };
 
 use crate::{
     contents::{HASH, HELLO, Image, PERSISTENCE, SERVICES},
-    docker::{self, Container, docker, inspect, try_docker},
+    docker::{self, Container, LIMIT, Run as _, docker, inspect, repository, try_docker},
+    stack::PORTS,
 };
 
 const HARDENED: [&str; 6] = [
@@ -158,6 +163,50 @@ fn any_user_may_write_to_a_new_volume_and_to_a_directory_of_their_own() {
     let other = start(&PERSISTENCE, &[&mount]);
     assert_eq!(docker(&["wait", &other.id]), "1");
     start(&PERSISTENCE, &["--user=12345", &mount]).becomes("healthy");
+}
+
+#[test]
+fn the_commands_of_the_documentation_run_all_three() {
+    if docker::skip() {
+        return;
+    }
+    let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let read = |page| fs::read_to_string(repository().join(page)).expect("a page");
+    let (readme, page) = (read("README.md"), read("docs/images.md"));
+    let (_, section) = page.split_once("\n## Run one\n").expect("a section");
+    let (_, block) = section.split_once("```sh\n").expect("commands");
+    let (commands, _) = block.split_once("```").expect("their end");
+    // Names that a user of these commands does not have.
+    let own = |name: &str| format!("{name}-{}", std::process::id());
+    let names = [
+        "numbers",
+        "hello-server",
+        "persistence-server",
+        "hash-server",
+    ];
+    let mut network = None;
+    let mut services = Vec::new();
+    for command in commands.lines() {
+        assert!(readme.contains(command), "not in the README: {command}");
+        let renamed = names.iter().fold(command.to_owned(), |command, name| {
+            command.replace(name, &own(name))
+        });
+        let id = Launch::new("sh").args(["-c", &renamed]).run(LIMIT);
+        match &network {
+            None => network = Some(Network(own("numbers"))),
+            Some(_) => services.push(Container { id }),
+        }
+    }
+    assert_eq!(services.len(), 3);
+    for service in &services {
+        service.becomes("healthy");
+    }
+    let local = |port| http::get(([127, 0, 0, 1], port).into(), "/").expect("an answer");
+    assert_eq!(local(8080).status, 200);
+    assert_eq!(local(8081).json()["data"]["number"], 1);
+    assert_eq!(local(8082).json()["data"]["number"], 2);
+    drop((services, network));
+    docker(&["volume", "rm", &own("numbers")]);
 }
 
 /// Resident memory of the container's process, in megabytes.
