@@ -1,20 +1,17 @@
 //! What the README shows is what happens.
 
+mod make_run;
+
 use std::{
     fs,
-    net::TcpListener,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use e2e::{
-    http,
     launch::Launch,
     service::run_to_end,
     skip::{self, Missing},
-    wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -45,81 +42,6 @@ fn shown_commands() -> Vec<(String, String)> {
         }
     }
     commands
-}
-
-/// `make run` in a process group of its own, as a terminal would start it.
-struct MakeRun(Child);
-
-impl MakeRun {
-    fn start(data_dir: &Path) -> Self {
-        let mut command = Command::new("make");
-        command
-            .arg("run")
-            .current_dir(root())
-            .env("DATA_DIR", data_dir)
-            .process_group(0);
-        let quiet = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Self(quiet.spawn().expect("make is installed"))
-    }
-
-    /// What Ctrl-C in a terminal does: SIGINT to every process of the foreground group.
-    fn ctrl_c(&self) {
-        self.signal("-INT");
-    }
-
-    fn signal(&self, signal: &str) {
-        Launch::new("kill")
-            .args([signal, "--", &format!("-{}", self.0.id())])
-            .run_to_end(LIMIT);
-    }
-}
-
-impl Drop for MakeRun {
-    fn drop(&mut self) {
-        self.ctrl_c();
-        if wait::within(LIMIT, || self.0.try_wait().ok().flatten()).is_none() {
-            self.signal("-KILL");
-            let _ = self.0.wait();
-        }
-    }
-}
-
-#[test]
-fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
-    let ports = [8080, 8081, 8082];
-    for port in ports {
-        // It starts services on their own ports, so those must be free.
-        TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
-    }
-    let data = tempfile::tempdir().unwrap();
-    let mut run = MakeRun::start(data.path());
-    for port in ports {
-        // The first build may take a while.
-        wait::until("a service to be ready", Duration::from_secs(900), || {
-            http::get(([127, 0, 0, 1], port + 1000).into(), "/readyz")
-                .ok()
-                .filter(|a| a.status == 200)
-        });
-    }
-
-    let commands = shown_commands();
-    assert!(commands.len() >= 5, "{commands:?}");
-    for (command, shown) in commands {
-        let quiet = command.replace("curl ", "curl --silent ");
-        let output = Launch::new("bash").args(["-c", &quiet]).run_to_end(LIMIT);
-        assert_eq!(output.stdout, shown, "$ {command}\n{}", output.stderr);
-    }
-
-    run.ctrl_c();
-    wait::until("make run to end", Duration::from_secs(30), || {
-        run.0.try_wait().ok().flatten()
-    });
-    for port in ports {
-        TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
-    }
 }
 
 #[test]
