@@ -118,3 +118,25 @@ fn a_clone_by_git_for_windows_has_the_line_ends_that_the_images_need() {
         );
     }
 }
+
+#[test]
+fn what_the_chain_costs_is_what_the_newest_kept_run_says() {
+    let entries = fs::read_dir(root().join("bench/results")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let reports = paths.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let report = fs::read_to_string(reports.max().expect("a run is kept")).unwrap();
+    let cpu_time = |candidate: &str, connections: u32| -> f64 {
+        let begin = format!("| {candidate} | {connections} | ");
+        let row = report.lines().find_map(|line| line.strip_prefix(&begin));
+        let cell = row.and_then(|row| row.split('|').nth(1)).expect("a figure");
+        cell.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let [at_1, at_32, at_256] = [1, 32, 256]
+        .map(|connections| cpu_time("chain", connections) / cpu_time("hello", connections));
+    let claim = format!(
+        "{at_1:.1} × the CPU time of `hello_server` for a request at 1 connection, \
+         {at_32:.1} × at 32 and {at_256:.1} × at 256"
+    );
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&readme()).contains(&claim), "{claim}");
+}
