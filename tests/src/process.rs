@@ -67,7 +67,8 @@ impl Process {
         &self.stderr
     }
 
-    /// Sends a signal; a process that has ended is left alone.
+    /// Sends a signal; a process that has ended is left alone. One that is suspended stands still
+    /// when this returns.
     pub fn signal(&self, signal: Signal) {
         // While the lock is held nobody else collects the child, so its id cannot have been
         // given to another process.
@@ -75,6 +76,10 @@ impl Process {
         if ended(&mut child).is_none() {
             // The only failure left is that it ended this moment.
             let _ = kill_process(self.pid, signal);
+        }
+        drop(child);
+        if signal == Signal::STOP {
+            until_stopped(self.pid);
         }
     }
 
@@ -176,7 +181,6 @@ impl Process {
     /// Suspends it, then its children; suspended first, it starts no more of them meanwhile.
     fn stop_family(&self) -> Vec<Pid> {
         self.signal(Signal::STOP);
-        until_stopped(self.pid);
         if !self.alive() {
             return Vec::new();
         }
