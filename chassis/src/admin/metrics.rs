@@ -33,8 +33,8 @@ pub(super) fn metrics(request: &HttpRequest, registry: &Registry) -> HttpRespons
         .body(text)
 }
 
-/// Rewrites what describes a metric: in the older format the description has the full name of
-/// the samples, a counter's and an info's too, there is no type for the latter, and no unit.
+/// Rewrites the descriptions of metrics: in the older format they carry the name of the samples,
+/// with the suffix of a counter or an info; an info is a gauge; and there are no units.
 fn to_text_format(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut help = "";

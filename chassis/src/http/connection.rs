@@ -157,9 +157,12 @@ impl Connection {
         let Some((before, status)) = bare_answer(bytes) else {
             return false;
         };
-        // Otherwise what was kept is the beginning of an earlier request in the same packet.
-        let start = if before.is_empty() { &*self.start } else { &[] };
-        let problem = explain(status, start, self.length);
+        // Behind another answer, what was kept is the beginning of that one's request.
+        let (start, length) = match before.is_empty() {
+            true => (&*self.start, self.length),
+            false => (&[][..], 0),
+        };
+        let problem = explain(status, start, length);
         let body = problem.to_json();
         let status = problem.status();
         let remote = self.stream.peer_addr().ok();

@@ -16,7 +16,7 @@ use actix_web::{
     dev::ServiceResponse,
     http::{
         Method, StatusCode,
-        header::{CONTENT_LENGTH, SERVER, UPGRADE},
+        header::{CONTENT_LENGTH, HeaderValue, SERVER, UPGRADE},
     },
 };
 use futures_util::{
@@ -124,8 +124,13 @@ where
 /// Whether actix-http takes the rest of the connection for the request's body, as after a
 /// successful CONNECT or upgrade. It closes the connection after the answer then.
 fn body_is_endless(request: &Request) -> bool {
+    let is_websocket = |value: &HeaderValue| {
+        let value = value.as_bytes().trim_ascii();
+        value.eq_ignore_ascii_case(b"websocket")
+    };
     request.method() == Method::CONNECT
-        || request.headers().contains_key(UPGRADE) && !request.chunked().unwrap_or(false)
+        || request.headers().get_all(UPGRADE).any(is_websocket)
+            && !request.chunked().unwrap_or(false)
 }
 
 /// Reads the body and forgets it, so that the connection can go on after the answer.
