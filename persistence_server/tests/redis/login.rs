@@ -1,6 +1,7 @@
 //! Who may use the server, and what is said about it.
 
 use e2e::store::{Redis, redis::Options};
+use sequence::Store as _;
 
 use crate::{handle, must_work, redis_without, refusal, server, skipped};
 
@@ -37,7 +38,7 @@ async fn a_wrong_password_is_named_as_the_reason_and_never_shown() {
     let reason = refusal(&store).await;
     let expected = "the user name or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD)";
     assert!(reason.ends_with(expected), "{reason}");
-    let error = sequence::Store::check(&store).await.unwrap_err();
+    let error = store.check().await.unwrap_err();
     for shown in [reason, format!("{store:?} {server:?} {error:?} {error}")] {
         assert!(!shown.contains("swordfish"), "{shown}");
     }
@@ -77,14 +78,13 @@ async fn a_server_that_quotes_the_login_back_is_not_quoted() {
 }
 
 /// What a user needs, as the documentation says.
-const RIGHTS: [&str; 10] = [
+const RIGHTS: [&str; 9] = [
     "~sequence:*",
     "+info",
     "+config|get",
     "+pttl",
     "+eval",
     "+get",
-    "+set",
     "+incrby",
     "+wait",
     "+select",
@@ -108,7 +108,9 @@ async fn a_user_needs_no_more_than_the_documented_rights() {
     }
     let redis = Redis::start();
     add_user(&redis, &RIGHTS);
-    must_work(&handle(redis.port(), &COUNTER)).await;
+    let store = handle(redis.port(), &COUNTER);
+    must_work(&store).await;
+    store.raise_above(100).await.unwrap();
     must_work(&handle(
         redis.port(),
         &[&COUNTER[..], &[("REDIS_DB", "1")]].concat(),
@@ -127,6 +129,7 @@ async fn a_right_that_is_missing_is_named() {
         ("+pttl", "PTTL was refused: NOPERM"),
         ("+eval", "EVAL was refused: NOPERM"),
         ("+get", "EVAL was refused: "),
+        ("+incrby", "; the user needs the rights ~sequence:* +info "),
         ("+config|get", "its settings are unknown"),
         ("~sequence:*", "NOPERM"),
     ] {
@@ -135,7 +138,10 @@ async fn a_right_that_is_missing_is_named() {
             .filter(|right| *right != missing)
             .collect();
         add_user(&redis, &rights);
-        let reason = refusal(&handle(redis.port(), &COUNTER)).await;
+        let store = handle(redis.port(), &COUNTER);
+        let reason = refusal(&store).await;
         assert!(reason.contains(named), "{missing}: {reason}");
+        add_user(&redis, &RIGHTS);
+        must_work(&store).await;
     }
 }

@@ -3,13 +3,21 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
+    path::Path,
     thread,
+    time::Duration,
 };
 
-use e2e::store::{Redis, redis::Options};
+use e2e::{
+    Fault, Proxy,
+    store::{Redis, redis::Options},
+    wait,
+};
 use sequence::Store as _;
 
-use crate::{first, handle, refusal, reserve, skipped};
+use crate::{first, handle, must_work, refusal, reserve, skipped};
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left_alone() {
@@ -36,9 +44,9 @@ async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left
         let reason = refusal(&store).await;
         let expected = format!(
             "the value of the key sequence:numbers is {bad:?}, \
-             not a number from 0 to 9007199254740991"
+             not a number from 0 to 9007199254740991; "
         );
-        assert!(reason.ends_with(&expected), "{reason}");
+        assert!(reason.contains(&expected), "{reason}");
         assert!(store.raise_above(10).await.is_err());
         assert_eq!(redis.cli(&["GET", "sequence:numbers"]), bad.trim_end());
     }
@@ -152,8 +160,97 @@ async fn something_that_is_not_redis_is_recognised() {
         }
     });
     let reason = refusal(&handle(port, &[])).await;
+    assert!(reason.contains("unexpected reply from Redis"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_server_that_reads_and_refuses_writes_is_down_until_it_takes_them() {
+    if skipped() {
+        return;
+    }
+    let redis = Redis::start();
+    let store = handle(redis.port(), &[]);
+    assert_eq!(first(&store).await, 1);
+    let set = |name: &str, value: &str| drop(redis.cli(&["CONFIG", "SET", name, value]));
+    // Where its snapshot should be is a directory, so that it cannot be written.
+    let folder = redis.cli(&["CONFIG", "GET", "dir"]);
+    let obstacle = Path::new(folder.lines().last().unwrap()).join("dump.rdb");
+    let save = |outcome: &str| {
+        redis.cli(&["BGSAVE"]);
+        wait::until("a snapshot", LIMIT, || {
+            let info = redis.cli(&["INFO", "persistence"]);
+            let ended = info.contains("rdb_bgsave_in_progress:0");
+            (ended && info.contains(&format!("rdb_last_bgsave_status:{outcome}"))).then_some(())
+        });
+    };
+
+    for (what, remedy) in [
+        ("OOM", "; raise maxmemory, or free memory"),
+        ("NOREPLICAS", "; start or repair replicas, or lower min-"),
+        ("MISCONF", "; make its disk writable again"),
+    ] {
+        let before = redis.cli(&["GET", "sequence:numbers"]);
+        match what {
+            "OOM" => set("maxmemory", "1"),
+            "NOREPLICAS" => set("min-replicas-to-write", "1"),
+            _ => {
+                std::fs::create_dir_all(obstacle.join("full")).unwrap();
+                set("save", "3600 1");
+                save("err");
+            }
+        }
+        let reason = refusal(&store).await;
+        let expected = format!(
+            "redis at 127.0.0.1:{}: EVAL was refused: {what}",
+            redis.port()
+        );
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert!(reason.contains(remedy), "{reason}");
+        assert_eq!(redis.cli(&["GET", "sequence:numbers"]), before);
+        match what {
+            "OOM" => set("maxmemory", "0"),
+            "NOREPLICAS" => set("min-replicas-to-write", "0"),
+            _ => {
+                std::fs::remove_dir_all(&obstacle).unwrap();
+                save("ok");
+            }
+        }
+        must_work(&store).await;
+    }
+    assert_eq!(first(&store).await, 5, "no check took a number");
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_says_that_it_is_one() {
+    if skipped() {
+        return;
+    }
+    let cluster = Redis::start_with(Options {
+        settings: vec![("cluster-enabled", "yes".to_owned())],
+        ..Options::default()
+    });
+    let store = handle(cluster.port(), &[]);
+    let reason = refusal(&store).await;
+    let expected = "it is a node of a Redis Cluster, which is not supported (CLUSTERDOWN ";
+    assert!(reason.contains(expected), "{reason}");
+}
+
+#[tokio::test]
+async fn a_server_that_spoke_plainly_before_is_not_said_to_want_tls() {
+    if skipped() {
+        return;
+    }
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.addr());
+    let store = handle(proxy.port(), &[]);
+    assert_eq!(first(&store).await, 1);
+    proxy.set(Fault::Truncate { bytes: 0 });
+    let reason = refusal(&store).await;
     assert!(
-        reason.contains("the answer is not what a Redis server says"),
+        reason.contains("before the answer was complete"),
         "{reason}"
     );
+    let other = handle(proxy.port(), &[]);
+    let reason = refusal(&other).await;
+    assert!(reason.contains("may want TLS"), "{reason}");
 }

@@ -7,6 +7,7 @@
 
 use std::{fmt, io, time::Duration};
 
+use chassis::connect;
 use combine::stream::{Decoder, PointerOffset};
 use redis::{ErrorKind, Pipeline, Value};
 use tokio::{
@@ -22,10 +23,12 @@ use super::{
 };
 
 /// How long connecting may take, with the TLS handshake and the login.
-const CONNECT: Duration = Duration::from_millis(1500);
+const CONNECT: Duration = Duration::from_millis(950);
 
-/// How long an answer may take: longer than the replicas get to confirm.
-const ANSWER: Duration = Duration::from_millis(1500);
+/// How long an answer may take: longer than the replicas get to confirm, and short enough that
+/// the two seconds of an attempt suffice for a new connection after a kept one that hangs, and
+/// for an error that names the server if that one hangs, too.
+const ANSWER: Duration = Duration::from_millis(950);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
@@ -37,9 +40,6 @@ type State = combine::parser::combinator::AnySendSyncPartialState;
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     decoder: Decoder<State, PointerOffset<[u8]>>,
-    encrypted: bool,
-    /// Whether the server has answered anything yet.
-    answered: bool,
     /// How many suspicions there were when the server was last found in order over this
     /// connection.
     pub(super) inspected: Option<u64>,
@@ -56,17 +56,16 @@ impl Connection {
     pub(super) async fn open(server: &Server) -> Result<Self, Failure> {
         let end = Instant::now() + CONNECT;
         let milliseconds = CONNECT.as_millis();
-        let stream = timeout_at(end, connect(server))
+        let stream = timeout_at(end, connect(server.host.as_str(), server.port))
             .await
-            .unwrap_or(Err(Failure::ConnectTimedOut(milliseconds)))?;
+            .map_err(|_| Failure::ConnectTimedOut(milliseconds))?
+            .map_err(Failure::Connect)?;
         let stream = timeout_at(end, encrypt(server, stream))
             .await
             .unwrap_or(Err(Failure::HandshakeTimedOut(milliseconds)))?;
         let mut connection = Self {
             stream,
             decoder: Decoder::new(),
-            encrypted: server.tls.is_some(),
-            answered: false,
             inspected: None,
         };
         timeout_at(end, connection.log_in(server))
@@ -94,11 +93,7 @@ impl Connection {
         let mut replies = Vec::with_capacity(commands.len());
         while replies.len() < commands.len() {
             let reply = redis::parse_redis_value_async(&mut self.decoder, &mut self.stream).await;
-            replies.push(reply.map_err(|error| match unreadable(&error) {
-                Failure::Closed if !self.encrypted && !self.answered => Failure::ClosedAtOnce,
-                failure => failure,
-            })?);
-            self.answered = true;
+            replies.push(reply.map_err(|error| unreadable(&error))?);
         }
         if !self.decoder.buffer().is_empty() {
             return Err(Failure::Strange(
@@ -129,15 +124,6 @@ impl Connection {
             refused => Err(Failure::reply(&format!("SELECT {}", server.db), refused)),
         }
     }
-}
-
-async fn connect(server: &Server) -> Result<TcpStream, Failure> {
-    // The name is resolved every time: after a fail-over it leads elsewhere.
-    let stream = TcpStream::connect((server.host.as_str(), server.port))
-        .await
-        .map_err(Failure::Connect)?;
-    stream.set_nodelay(true).map_err(Failure::Connect)?;
-    Ok(stream)
 }
 
 async fn encrypt(server: &Server, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {

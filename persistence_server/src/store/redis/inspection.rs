@@ -7,7 +7,6 @@ use redis::{Pipeline, Value};
 use super::{
     connection::Connection,
     failure::Failure,
-    script::{self, RAISE},
     server::{Rules, Server},
 };
 
@@ -16,33 +15,34 @@ use super::{
 const LARGEST_LAG: i64 = 3;
 
 /// Asks the server what it is, and refuses it for what would break the promise. It writes
-/// nothing and takes no number.
-pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Result<u64, Failure> {
-    let mut commands = Pipeline::with_capacity(6);
+/// nothing.
+pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Result<(), Failure> {
+    let mut commands = Pipeline::with_capacity(5);
     commands.cmd("INFO").arg("server");
     commands.cmd("INFO").arg("replication");
     commands.cmd("CONFIG").arg("GET").arg("*append*");
     commands.cmd("CONFIG").arg("GET").arg("maxmemory*");
     commands.cmd("PTTL").arg(&server.key);
-    script::add(&mut commands, RAISE, &server.key, 0);
     let mut replies = connection.exchange(&commands).await?.into_iter();
+    server.answered();
 
     let about = Info::read(replies.next())?;
     let replication = Info::read(replies.next())?;
     let settings = Config::read(replies.next(), replies.next());
-    let expiry = replies.next();
     about.must_hold_data()?;
     replication.must_be_primary()?;
-    match expiry {
-        Some(Value::Int(milliseconds)) if milliseconds < 0 => {}
+    let exists = match replies.next() {
+        Some(Value::Int(-2)) => false,
+        Some(Value::Int(-1)) => true,
         Some(Value::Int(_)) => return Err(Failure::Expires(server.key.clone())),
         other => return Err(Failure::reply("PTTL", other)),
-    }
-    let last = script::expect_number(&server.key, replies.next())?;
-
+    };
     let warnings = judge(&about, &replication, &settings, server.rules)?;
     server.warn(warnings.join("; "));
-    Ok(last)
+    if !exists {
+        server.log_new();
+    }
+    Ok(())
 }
 
 /// Applies the rules: what they do not forbid and people should know is a warning.

@@ -7,7 +7,7 @@
 //! `INCRBY` alone does not keep the promise: a number that was answered comes back when the
 //! server loses the write, in a crash without `appendfsync always` or in a fail-over to a replica
 //! that did not have it yet. So each connection is inspected before it is used, again whenever
-//! the readiness check finds something wrong, and with `REDIS_MIN_REPLICAS=k` a block that `k`
+//! the readiness check finds an error, and with `REDIS_MIN_REPLICAS=k` a block that `k`
 //! replicas did not confirm is thrown away.
 
 mod connection;
@@ -28,14 +28,14 @@ use self::server::Server;
 use self::{
     connection::Connection,
     failure::Failure,
-    script::{RAISE, Stored, TAKE},
+    script::{RAISE, Reply, TAKE},
 };
 use super::Operations;
 use crate::{RedisSettings, SequenceName};
 
-/// How long the replicas get to confirm a write, in milliseconds. It leaves room for connecting
-/// within the two seconds that one attempt may take.
-const CONFIRMATION_MS: u32 = 1000;
+/// How long the replicas get to confirm a write, in milliseconds. It leaves room for the rest of
+/// a readiness check, which has 950 in all.
+const CONFIRMATION_MS: u32 = 750;
 
 /// A sequence in a Redis server, from which every thread takes its own handle.
 #[derive(Clone, Debug)]
@@ -75,60 +75,95 @@ pub struct RedisSequence {
 }
 
 impl RedisSequence {
-    /// Asks over a connection that has been inspected since something was last found wrong.
+    /// Asks over a connection that has been inspected since the last error.
+    ///
+    /// A refusal that came over a connection in good order is inside the result, so that the
+    /// connection is kept and the same is not tried again at once.
     async fn ask<T>(
         &self,
-        question: impl AsyncFn(&mut Connection) -> Result<T, Failure>,
+        question: impl AsyncFn(&mut Connection) -> Result<Result<T, Error>, Failure>,
     ) -> Result<T, Error> {
         let open = async || Connection::open(&self.server).await;
         let call = async |connection: &mut Connection| {
-            let now = self.server.suspicions();
-            if connection.inspected != Some(now) {
-                inspection::inspect(&self.server, connection).await?;
-                connection.inspected = Some(now);
+            if connection.inspected != Some(self.server.suspicions())
+                && let Err(refused) = self.inspect(connection).await?
+            {
+                return Ok(Err(refused));
             }
             question(connection).await
         };
         let answer = self.kept.call(open, call).await;
-        answer.map_err(|failure| self.server.unavailable(failure))
+        answer.unwrap_or_else(|failure| Err(self.server.unavailable(failure)))
+    }
+
+    /// Makes sure that the server keeps the promise and takes writes. Returns the last number
+    /// taken, and takes none.
+    async fn inspect(&self, connection: &mut Connection) -> Result<Result<u64, Error>, Failure> {
+        let now = self.server.suspicions();
+        inspection::inspect(&self.server, connection).await?;
+        let last = self.raise(connection, 0).await?;
+        if last.is_ok() {
+            connection.inspected = Some(now);
+        }
+        Ok(last)
+    }
+
+    /// Makes `floor` the last number taken if it is larger. Returns the last number taken.
+    async fn raise(
+        &self,
+        connection: &mut Connection,
+        floor: u64,
+    ) -> Result<Result<u64, Error>, Failure> {
+        let reply = self.write(connection, RAISE, floor).await?;
+        Ok(reply.and_then(|reply| match reply {
+            Reply::Last(last) => Ok(last),
+            Reply::Stored(text) => Err(self.not_a_number(&text)),
+        }))
     }
 
     /// Runs a script that writes, and waits for the replicas.
-    ///
-    /// A refusal that came over a connection in good order is inside the result, so that the
-    /// connection is kept and the write is not tried again at once.
     async fn write(
         &self,
         connection: &mut Connection,
         script: &str,
         argument: u64,
-    ) -> Result<Result<Value, Failure>, Failure> {
-        self.server.operations.add_one();
-        let replicas = self.server.rules.replicas;
+    ) -> Result<Result<Reply, Error>, Failure> {
+        let Server { key, rules, .. } = &*self.server;
         let mut commands = Pipeline::with_capacity(2);
-        script::add(&mut commands, script, &self.server.key, argument);
-        if replicas > 0 {
+        script::add(&mut commands, script, key, argument);
+        if rules.replicas > 0 {
             // In the same breath: WAIT counts the writes of its own connection only.
-            commands.cmd("WAIT").arg(replicas).arg(CONFIRMATION_MS);
+            commands
+                .cmd("WAIT")
+                .arg(rules.replicas)
+                .arg(CONFIRMATION_MS);
         }
         let mut replies = connection.exchange(&commands).await?.into_iter();
-        let reply = script::reply(replies.next())?;
-        if replicas > 0 {
+        let reply = Reply::read(key, replies.next())?;
+        if rules.replicas > 0 {
             let confirmed = match replies.next() {
                 Some(Value::Int(confirmed)) => confirmed,
                 other => return Err(Failure::reply("WAIT", other)),
             };
-            if confirmed < i64::from(replicas) {
-                // A replica that is promoted in a fail-over may not know of it: nobody may have
-                // it. The inspection before the next call costs no numbers.
+            if confirmed < i64::from(rules.replicas) {
+                // A replica that is promoted in a fail-over may not know of it, so no caller may
+                // have it. The inspection before the next call takes no numbers.
                 self.server.suspect();
-                return Ok(Err(Failure::Unconfirmed {
+                return Ok(Err(self.server.unavailable(Failure::Unconfirmed {
                     confirmed,
-                    wanted: replicas,
-                }));
+                    wanted: rules.replicas,
+                    milliseconds: CONFIRMATION_MS,
+                })));
             }
         }
         Ok(Ok(reply))
+    }
+
+    fn not_a_number(&self, stored: &str) -> Error {
+        self.server.unavailable(Failure::NotANumber {
+            key: self.server.key.clone(),
+            text: format!("{stored:?}"),
+        })
     }
 }
 
@@ -137,58 +172,43 @@ impl Sequence for RedisSequence {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         let take = async |connection: &mut Connection| {
             let wanted = u64::from(count.get());
-            match self.write(connection, TAKE, wanted).await? {
-                Err(failure) => Ok(Err(self.server.unavailable(failure))),
-                Ok(Value::Int(last)) => {
-                    // The script keeps the last number between the count and the end.
-                    let before = u64::try_from(last).ok().and_then(|l| l.checked_sub(wanted));
-                    match before.map(|before| Block::after(before, count)) {
-                        Some(Ok(block)) => Ok(Ok(block)),
-                        _ => Err(Failure::Strange(format!("INCRBY answered {last}"))),
-                    }
+            self.server.operations.add_one();
+            let last = match self.write(connection, TAKE, wanted).await? {
+                Ok(Reply::Last(last)) => last,
+                Ok(Reply::Stored(text)) if script::is_number(&text) => {
+                    return Ok(Err(Error::Exhausted));
                 }
-                Ok(other) => match Stored::read(other)? {
-                    Stored::Number(_) => Ok(Err(Error::Exhausted)),
-                    Stored::Strange(text) => {
-                        let key = self.server.key.clone();
-                        let failure = Failure::NotANumber { key, text };
-                        Ok(Err(self.server.unavailable(failure)))
-                    }
-                },
+                Ok(Reply::Stored(text)) => return Ok(Err(self.not_a_number(&text))),
+                Err(error) => return Ok(Err(error)),
+            };
+            // The script keeps the last number between the count and the end.
+            let before = last.checked_sub(wanted);
+            match before.map(|before| Block::after(before, count)) {
+                Some(Ok(block)) => Ok(Ok(block)),
+                _ => Err(Failure::Strange(format!("INCRBY answered {last}"))),
             }
         };
-        self.ask(take).await?
+        self.ask(take).await
     }
 }
 
 #[async_trait(?Send)]
 impl Store for RedisSequence {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
-        let floor = floor.min(MAX_NUMBER);
-        let raise = async |connection: &mut Connection| {
-            let raised = self.write(connection, RAISE, floor).await?;
-            let checked =
-                raised.and_then(|reply| script::expect_number(&self.server.key, Some(reply)));
-            Ok(checked
-                .map(drop)
-                .map_err(|failure| self.server.unavailable(failure)))
-        };
-        self.ask(raise).await?
+        let raise =
+            async |connection: &mut Connection| self.raise(connection, floor.min(MAX_NUMBER)).await;
+        self.ask(raise).await.map(drop)
     }
 
     async fn check(&self) -> Result<u64, Error> {
-        let inspect = async |connection: &mut Connection| {
-            let now = self.server.suspicions();
-            let last = inspection::inspect(&self.server, connection).await?;
-            connection.inspected = Some(now);
-            Ok(last)
-        };
+        let inspect = async |connection: &mut Connection| self.inspect(connection).await;
         let open = async || Connection::open(&self.server).await;
         let checked = self.kept.call(open, inspect).await;
-        checked.map_err(|failure| {
+        let checked = checked.unwrap_or_else(|failure| Err(self.server.unavailable(failure)));
+        if checked.is_err() {
             // What is wrong here may be wrong for connections that were good so far.
             self.server.suspect();
-            self.server.unavailable(failure)
-        })
+        }
+        checked
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! `INCRBY` by itself goes past the end of the sequence, and undoing that afterwards is not
 //! atomic: another replica of this service would see a number that is taken back. A script is
-//! atomic, needs nothing but `GET`, `SET` and `INCRBY`, and leaves a value that people can read
-//! and set. (`BITFIELD … OVERFLOW FAIL INCRBY u53` would stop at the same number, but its value
-//! is binary, and a value set by hand would be taken for another number.)
+//! atomic, needs nothing but `GET` and `INCRBY`, and leaves a value that people can read and set.
+//! (`BITFIELD … OVERFLOW FAIL INCRBY u53` would stop at the same number, but its value is binary,
+//! and a value set by hand would be taken for another number.)
 //!
 //! Lua counts in doubles, which are exact up to 2^53: so the scripts compare with the end before
 //! they add, and a stored value past it is not rounded to one within. `INCRBY` itself counts in
@@ -20,19 +20,22 @@ use super::failure::Failure;
 /// text, and takes nothing.
 pub(super) const TAKE: &str = "\
 local stored = redis.call('GET', KEYS[1]) or '0'
-local last = string.match(stored, '^%d+$') and tonumber(stored)
+local last = (stored == '0' or string.match(stored, '^[1-9]%d*$')) and tonumber(stored)
 if last and last <= 9007199254740991 - tonumber(ARGV[1]) then
   return redis.call('INCRBY', KEYS[1], ARGV[1])
 end
 return string.sub(stored, 1, 40)";
 
-/// Makes `ARGV[1]` the last number taken if it is larger, and answers the stored value as text.
-/// With 0 it only looks.
+/// Makes `ARGV[1]` the last number taken if it is larger, and answers the last number taken; or
+/// the stored value as text if it is not a number of the sequence.
+///
+/// With 0 it takes no number, and still writes: a server that reads but refuses writes (out of
+/// memory, a full disk, too few replicas, a right that is missing) refuses it like [`TAKE`].
 pub(super) const RAISE: &str = "\
 local stored = redis.call('GET', KEYS[1]) or '0'
-local last = string.match(stored, '^%d+$') and tonumber(stored)
-if last and last <= 9007199254740991 and last < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], ARGV[1])
+local last = (stored == '0' or string.match(stored, '^[1-9]%d*$')) and tonumber(stored)
+if last and last <= 9007199254740991 then
+  return redis.call('INCRBY', KEYS[1], math.max(0, ARGV[1] - last))
 end
 return string.sub(stored, 1, 40)";
 
@@ -43,53 +46,41 @@ pub(super) fn add(commands: &mut Pipeline, script: &str, key: &str, argument: u6
 }
 
 /// The answer of a script that ran.
-pub(super) fn reply(reply: Option<Value>) -> Result<Value, Failure> {
-    match reply {
-        Some(value @ (Value::Int(_) | Value::BulkString(_))) => Ok(value),
-        other => Err(Failure::reply("EVAL", other)),
-    }
-}
-
-/// A stored value, as a script returned it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stored {
-    Number(u64),
-    /// Something else, in quotes and in one line.
-    Strange(String),
+pub(super) enum Reply {
+    /// The last number taken.
+    Last(u64),
+    /// The stored value, of which nothing was taken.
+    Stored(String),
 }
 
-impl Stored {
-    pub(super) fn read(reply: Value) -> Result<Self, Failure> {
-        let Value::BulkString(bytes) = reply else {
-            return Err(Failure::reply("EVAL", Some(reply)));
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        // What Redis itself takes for an integer: digits only, and no zero in front.
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number: &u64| *number <= MAX_NUMBER && number.to_string() == text);
-        Ok(match number {
-            Some(number) => Self::Number(number),
-            None => Self::Strange(format!("{text:?}")),
-        })
-    }
-}
-
-/// Refuses a stored value that is not a number of the sequence.
-pub(super) fn expect_number(key: &str, reply: Option<Value>) -> Result<u64, Failure> {
-    let key = key.to_owned();
-    if let Some(Value::ServerError(error)) = &reply {
-        let words = format!("{} {}", error.code(), error.details().unwrap_or_default());
-        if words.contains("WRONGTYPE") {
-            let text = "of another type".to_owned();
-            return Err(Failure::NotANumber { key, text });
+impl Reply {
+    pub(super) fn read(key: &str, reply: Option<Value>) -> Result<Self, Failure> {
+        match &reply {
+            Some(Value::Int(last)) if *last >= 0 => Ok(Self::Last(last.unsigned_abs())),
+            Some(Value::BulkString(bytes)) => {
+                Ok(Self::Stored(String::from_utf8_lossy(bytes).into_owned()))
+            }
+            // Before 7.0 the code is that of the script.
+            Some(Value::ServerError(error))
+                if error.code() == "WRONGTYPE"
+                    || error.details().is_some_and(|d| d.contains("WRONGTYPE")) =>
+            {
+                Err(Failure::NotANumber {
+                    key: key.to_owned(),
+                    text: "of another type".to_owned(),
+                })
+            }
+            _ => Err(Failure::reply("EVAL", reply)),
         }
     }
-    match Stored::read(self::reply(reply)?)? {
-        Stored::Number(last) => Ok(last),
-        Stored::Strange(text) => Err(Failure::NotANumber { key, text }),
-    }
+}
+
+/// Whether a stored value is a number of the sequence, in the form that Redis itself takes for an
+/// integer: digits only, and no zero in front.
+pub(super) fn is_number(stored: &str) -> bool {
+    let number = stored.parse().ok().filter(|number| *number <= MAX_NUMBER);
+    number.is_some_and(|number: u64| number.to_string() == stored)
 }
 
 #[cfg(test)]
@@ -105,9 +96,8 @@ mod tests {
 
     #[test]
     fn only_what_redis_takes_for_an_integer_is_a_number() {
-        let read = |text: &str| Stored::read(Value::BulkString(text.into())).unwrap();
-        assert_eq!(read("0"), Stored::Number(0));
-        assert_eq!(read("9007199254740991"), Stored::Number(MAX_NUMBER));
+        assert!(is_number("0"));
+        assert!(is_number("9007199254740991"));
         for strange in [
             "",
             "-1",
@@ -122,7 +112,7 @@ mod tests {
             "9007199254740992",
             "18446744073709551616",
         ] {
-            assert_eq!(read(strange), Stored::Strange(format!("{strange:?}")));
+            assert!(!is_number(strange), "{strange:?}");
         }
     }
 }

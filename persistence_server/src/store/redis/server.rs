@@ -1,8 +1,8 @@
 //! Which server, and what is expected of it.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, Once, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use chassis::{
@@ -11,7 +11,7 @@ use chassis::{
 };
 use sequence::Error;
 use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     failure::{At, Failure},
@@ -31,6 +31,10 @@ pub(super) struct Server {
     pub(super) rules: Rules,
     pub(super) operations: Operations,
     suspicions: AtomicU64,
+    /// Whether it has ever answered.
+    answered: AtomicBool,
+    /// That the sequence is new was logged.
+    new: Once,
     /// The warning that was logged last, so that each is logged once.
     warned: Mutex<String>,
 }
@@ -110,6 +114,8 @@ impl Server {
             },
             operations,
             suspicions: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            new: Once::new(),
             warned: Mutex::default(),
         })
     }
@@ -138,7 +144,29 @@ impl Server {
         *warned = warning;
     }
 
+    /// Logs, once, that the sequence begins here.
+    pub(super) fn log_new(&self) {
+        self.new.call_once(|| {
+            info!(
+                host = self.host.as_str(),
+                port = self.port,
+                key = self.key,
+                "STORE=redis: the key does not exist yet; a new sequence begins"
+            );
+        });
+    }
+
+    /// Takes note that the server has answered.
+    pub(super) fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn unavailable(&self, failure: Failure) -> Error {
+        let answered = || self.answered.load(Ordering::Relaxed);
+        let failure = match failure {
+            Failure::Closed if self.tls.is_none() && !answered() => Failure::ClosedAtOnce,
+            failure => failure,
+        };
         Error::unavailable(At {
             address: self.host.with_port(self.port),
             failure,
