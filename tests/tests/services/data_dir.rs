@@ -1,15 +1,22 @@
 //! The directory of the file store: whatever is wrong with it is said, and nothing is lost.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use e2e::{
     http,
     launch::{Launch, Output},
-    service::{binary_path, run_to_end},
-    skip,
+    service::{Service, binary_path, run_to_end},
+    skip, wait,
 };
+use rustix::process::{Pid, Resource, Rlimit, geteuid, prlimit};
 
-use crate::started::{file, on_file, ready};
+use crate::started::{SOON, file, is_ready, not_ready_because, on_file, ready};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -31,7 +38,7 @@ fn refused(output: &Output, dir: &Path, words: &str) {
     assert!(last.contains(words), "{stderr}");
 }
 
-fn next(service: &e2e::service::Service) -> u64 {
+fn next(service: &Service) -> u64 {
     let answer = http::get(service.addr(), "/").expect("an answer").json();
     answer["data"]["number"].as_u64().expect("a number")
 }
@@ -70,7 +77,7 @@ fn a_directory_that_cannot_be_written_is_refused() {
         .env("PORT", "0")
         .env("ADMIN_PORT", "0");
     // Nothing is read-only to root.
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = geteuid().is_root();
     let launch = if is_root {
         launch.user("daemon")
     } else {
@@ -100,7 +107,7 @@ fn a_full_disk_is_named_and_leaves_nothing_behind() {
         .collect();
     Launch::new("umount").arg(dir.path()).run_to_end(LIMIT);
     refused(&output, dir.path(), "No space left on device");
-    assert_eq!(left, ["lock"]);
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -113,6 +120,101 @@ fn a_second_process_is_kept_out() {
         "another process is using the directory",
     );
     assert_eq!(next(&first), 2);
+}
+
+#[test]
+fn a_second_process_is_kept_out_also_without_a_lock_file() {
+    let dir = tempfile::tempdir().unwrap();
+    // Earlier versions locked this file.
+    fs::write(dir.path().join("lock"), "").unwrap();
+    let first = ready(on_file(&dir));
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    let in_use = "another process is using the directory";
+    refused(&start_on(dir.path()), dir.path(), in_use);
+    // Another way to the same file.
+    let other = tempfile::tempdir().unwrap();
+    let [file, link] = [&dir, &other].map(|dir| dir.path().join("numbers.sequence"));
+    symlink(file, link).unwrap();
+    let in_use = "another process is using the file";
+    refused(&start_on(other.path()), other.path(), in_use);
+    assert_eq!(next(&first), 1);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_not_taken_for_a_new_sequence() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("elsewhere");
+    symlink(&target, dir.path().join("numbers.sequence")).unwrap();
+    let words = "numbers.sequence is a symbolic link to a file that does not exist";
+    refused(&start_on(dir.path()), dir.path(), words);
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_new_sequence_says_that_it_is_one() {
+    let words = "a new sequence begins";
+    let (mut service, _dir) = file();
+    service.stderr().wait_for(words, LIMIT);
+    service.restart();
+    wait::until("readiness", SOON, || is_ready(&service).then_some(()));
+    assert!(!service.stderr().contain(words));
+}
+
+#[test]
+fn a_file_that_is_moved_or_replaced_stops_the_numbers_until_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = ready(on_file(&dir).env("REQUEST_TIMEOUT_MS", "100"));
+    let path = dir.path().join("numbers.sequence");
+    let elsewhere = dir.path().join("elsewhere");
+    for replaced in [false, true] {
+        let last = next(&service);
+        fs::rename(&path, &elsewhere).unwrap();
+        if replaced {
+            fs::copy(&elsewhere, &path).unwrap();
+        }
+        let reason = wait::until("a reason", LIMIT, || not_ready_because(&service));
+        let place = format!("file store in DATA_DIR={}: ", dir.path().display());
+        assert!(reason.contains(&place), "{reason}");
+        let floor = format!("start the service again with SEQUENCE_FLOOR={last}");
+        assert!(reason.ends_with(&floor), "{reason}");
+        assert_eq!(http::get(service.addr(), "/").unwrap().status, 503);
+        fs::rename(&elsewhere, &path).unwrap();
+        wait::until("readiness", LIMIT, || is_ready(&service).then_some(()));
+        assert!(next(&service) > last);
+    }
+}
+
+#[test]
+fn a_write_that_fails_answers_all_who_wait_and_ends_the_process() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    let dir = tempfile::tempdir().unwrap();
+    // Without a signal, a write beyond the limit is an error.
+    let ignore = ["sh", "-c", "trap '' XFSZ; exec \"$0\""].map(str::to_owned);
+    let timeout = TIMEOUT.as_millis().to_string();
+    let service = on_file(&dir).env("REQUEST_TIMEOUT_MS", timeout);
+    let service = ready(service.under(ignore));
+    assert_eq!(next(&service), 1);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let pid = i32::try_from(service.pid()).ok().and_then(Pid::from_raw);
+    let begin = Instant::now();
+    prlimit(pid, Resource::Fsize, none).unwrap();
+    let answers = thread::scope(|scope| {
+        let get = || http::get(service.addr(), "/");
+        let clients: Vec<_> = (0..20).map(|_| scope.spawn(get)).collect();
+        // Those that come once it is stopping find no listener.
+        let answers = clients.into_iter().filter_map(|c| c.join().unwrap().ok());
+        answers.map(|answer| answer.status).collect::<Vec<_>>()
+    });
+    assert!(!answers.is_empty() && answers.iter().all(|status| *status == 503));
+    let status = service.wait(LIMIT);
+    assert_eq!(status.code(), Some(1));
+    assert!(begin.elapsed() < TIMEOUT / 2, "{:?}", begin.elapsed());
+    service
+        .stderr()
+        .wait_for("cannot write: File too large", LIMIT);
 }
 
 #[test]

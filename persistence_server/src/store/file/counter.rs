@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tracing::info;
+
 use super::{
     Problem,
     disk::{Disk, DiskFile},
@@ -20,12 +22,18 @@ impl<F: DiskFile> Counter<F> {
     pub(super) fn open(disk: &impl Disk<File = F>, name: &str) -> Result<Self, Problem> {
         let file_name = format!("{name}.sequence");
         let open = || {
-            disk.open(&file_name)
-                .map_err(|error| Problem::Io("open the file", error))
+            disk.open(&file_name).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => Problem::Locked("file"),
+                _ => Problem::Io("open the file", error),
+            })
         };
         let mut file = match open()? {
             Some(file) => file,
             None => {
+                info!(
+                    file = file_name,
+                    "STORE=file: the file does not exist yet; a new sequence begins"
+                );
                 create(disk, &file_name).map_err(|error| Problem::Io("create the file", error))?;
                 open()?
                     .ok_or_else(|| Problem::Io("open the file", io::ErrorKind::NotFound.into()))?
@@ -53,6 +61,16 @@ impl<F: DiskFile> Counter<F> {
     /// The last number that is taken.
     pub(super) fn last(&self) -> u64 {
         self.newest.last
+    }
+
+    /// Makes sure that the next process will find what is written here: a file that was removed,
+    /// moved or replaced is still open, and nothing that is written to it counts.
+    pub(super) fn must_be_in_place(&self) -> Result<(), Problem> {
+        match self.file.is_in_place() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Problem::NotInPlace(self.newest.last)),
+            Err(error) => Err(Problem::Io("find the file", error)),
+        }
     }
 
     /// Takes all numbers up to `last`; durable when this returns.

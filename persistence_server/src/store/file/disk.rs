@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::PathBuf,
 };
 
@@ -13,7 +13,8 @@ use std::{
 pub(super) trait Disk {
     type File: DiskFile;
 
-    /// Opens a file for reading and writing; none if there is no such file.
+    /// Opens a file for reading and writing, and keeps others from doing so; none if there is no
+    /// such file.
     fn open(&self, name: &str) -> io::Result<Option<Self::File>>;
 
     /// Makes an empty file, in the place of one with that name.
@@ -37,28 +38,43 @@ pub(super) trait DiskFile: Send + 'static {
 
     /// Makes what was written durable, but for the file's metadata.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Whether the name under which it was opened still leads to this file.
+    fn is_in_place(&self) -> io::Result<bool>;
 }
 
 /// A directory of the operating system.
 pub(super) struct Directory(pub(super) PathBuf);
 
-impl Disk for Directory {
-    type File = fs::File;
+/// A file in that directory.
+pub(super) struct NamedFile {
+    file: fs::File,
+    path: PathBuf,
+}
 
-    fn open(&self, name: &str) -> io::Result<Option<fs::File>> {
-        match fs::File::options()
-            .read(true)
-            .write(true)
-            .open(self.0.join(name))
-        {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+impl Disk for Directory {
+    type File = NamedFile;
+
+    fn open(&self, name: &str) -> io::Result<Option<NamedFile>> {
+        let path = self.0.join(name);
+        match fs::File::options().read(true).write(true).open(&path) {
+            Ok(file) => {
+                // The lock on the directory is not enough: a link leads here from others.
+                file.try_lock()?;
+                Ok(Some(NamedFile { file, path }))
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(_) if path.is_symlink() => Err(io::Error::other(format!(
+                "{name} is a symbolic link to a file that does not exist"
+            ))),
+            Err(_) => Ok(None),
         }
     }
 
-    fn create(&self, name: &str) -> io::Result<fs::File> {
-        fs::File::create(self.0.join(name))
+    fn create(&self, name: &str) -> io::Result<NamedFile> {
+        let path = self.0.join(name);
+        let file = fs::File::create(&path)?;
+        Ok(NamedFile { file, path })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -74,18 +90,27 @@ impl Disk for Directory {
     }
 }
 
-impl DiskFile for fs::File {
+impl DiskFile for NamedFile {
     fn read(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.take(limit as u64).read_to_end(&mut bytes)?;
+        (&self.file).take(limit as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
-        self.write_all_at(bytes, offset as u64)
+        self.file.write_all_at(bytes, offset as u64)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let open = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -51,15 +51,21 @@ impl FileStore {
         operations: Operations,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let dir = &settings.data_dir;
+        let (dir, name) = (&settings.data_dir, sequence.as_str());
         let at = |problem| OpenError {
             dir: dir.to_owned(),
             problem,
         };
         let lock = lock(dir).map_err(at)?;
-        let counter = Counter::open(&Directory(dir.to_owned()), sequence.as_str()).map_err(at)?;
+        let writer = Writer {
+            dir: dir.to_owned(),
+            counter: Counter::open(&Directory(dir.to_owned()), name).map_err(at)?,
+            operations,
+            in_place: true,
+            _lock: lock,
+        };
         let (commands, queue) = mpsc::channel();
-        Writer::new(counter, operations, lock)
+        writer
             .start(queue, failed)
             .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
         Ok(Self { commands })
@@ -96,7 +102,7 @@ impl Store for FileStore {
     }
 }
 
-/// Why the file store cannot be opened.
+/// Why the file store cannot be opened, or refuses to go on.
 #[derive(Debug, thiserror::Error)]
 #[error("file store in DATA_DIR={}: {problem}", dir.display())]
 pub struct OpenError {
@@ -112,8 +118,8 @@ enum Problem {
     )]
     NoDirectory,
 
-    #[error("another process is using the directory")]
-    Locked,
+    #[error("another process is using the {0}")]
+    Locked(&'static str),
 
     #[error("cannot {0}: {1}")]
     Io(&'static str, io::Error),
@@ -123,9 +129,18 @@ enum Problem {
          restore the file from where it was last good, or begin another SEQUENCE"
     )]
     Damaged { file: String, damage: String },
+
+    #[error(
+        "the sequence's file was removed, moved or replaced, so a restart would repeat numbers; \
+         move the same file back, or start the service again with SEQUENCE_FLOOR={0}"
+    )]
+    NotInPlace(u64),
 }
 
-/// Keeps other processes out of the directory for as long as the file is open.
+/// Keeps other processes out of the directory for as long as it is open here.
+///
+/// The lock is on the directory itself: a lock file of its own looks stale after a crash, and
+/// removing it would let a second process in.
 fn lock(dir: &Path) -> Result<File, Problem> {
     match dir.metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Problem::NoDirectory),
@@ -136,16 +151,10 @@ fn lock(dir: &Path) -> Result<File, Problem> {
         }
         Ok(_) => {}
     }
-    let mut options = File::options();
-    let file = options
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join("lock"))
-        .map_err(|error| Problem::Io("write to the directory", error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Problem::Locked),
+    let directory = File::open(dir).map_err(|error| Problem::Io("use the directory", error))?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => Err(Problem::Locked("directory")),
         Err(TryLockError::Error(error)) => Err(Problem::Io("lock the directory", error)),
     }
 }

@@ -194,6 +194,11 @@ impl DiskFile for SimulatedFile {
         }
         done
     }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let state = self.disk.step()?;
+        Ok(state.names.values().any(|&id| id == self.id))
+    }
 }
 
 /// Uses a counter until the power goes or the disk fails, and opens it again, many times over.
@@ -224,7 +229,12 @@ fn one_life(seed: u64) -> u32 {
                 );
                 while let Some(next) = counter.last().checked_add(rng.u64(1..1000)) {
                     attempted = attempted.max(next);
-                    if counter.commit(next).is_err() {
+                    let found = counter.must_be_in_place();
+                    assert!(
+                        !matches!(found, Err(Problem::NotInPlace(_))),
+                        "seed {seed}: a name that does not lead to its file"
+                    );
+                    if found.is_err() || counter.commit(next).is_err() {
                         break;
                     }
                     acknowledged = next;

@@ -1,11 +1,11 @@
 //! The thread that writes.
 
-use std::{fs::File, io, sync::mpsc::Receiver, thread};
+use std::{fs::File, io, path::PathBuf, sync::mpsc::Receiver, thread};
 
 use sequence::{Block, Count, Error, MAX_NUMBER};
 use tokio::sync::oneshot;
 
-use super::{counter::Counter, disk::DiskFile};
+use super::{OpenError, counter::Counter, disk::DiskFile};
 use crate::store::Operations;
 
 /// What the thread is asked for, and where the answer goes.
@@ -27,22 +27,28 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    fn refuse(self, error: Error) {
+        // A caller that has gone away does not read it.
+        match self {
+            Self::Reserve { answer, .. } => drop(answer.send(Err(error))),
+            Self::RaiseAbove { answer, .. } => drop(answer.send(Err(error))),
+            Self::Check { answer } => drop(answer.send(Err(error))),
+        }
+    }
+}
+
 pub(super) struct Writer<F> {
-    counter: Counter<F>,
-    operations: Operations,
+    pub(super) dir: PathBuf,
+    pub(super) counter: Counter<F>,
+    pub(super) operations: Operations,
+    /// Whether the file was where it belongs when it was last looked for.
+    pub(super) in_place: bool,
     /// Held until the thread ends.
-    _lock: File,
+    pub(super) _lock: File,
 }
 
 impl<F: DiskFile> Writer<F> {
-    pub(super) fn new(counter: Counter<F>, operations: Operations, lock: File) -> Self {
-        Self {
-            counter,
-            operations,
-            _lock: lock,
-        }
-    }
-
     /// Starts the thread; it ends with the last sender, or with a failure of the disk.
     pub(super) fn start(
         mut self,
@@ -66,6 +72,22 @@ impl<F: DiskFile> Writer<F> {
     /// Serves all that are waiting with one write. On an error they get no answer but the end
     /// of their channel.
     fn serve(&mut self, waiting: Vec<Command>) -> io::Result<()> {
+        // Asked once a second, not for every write; and until it is back.
+        let asks = |command: &Command| matches!(command, Command::Check { .. });
+        if (!self.in_place || waiting.iter().any(asks))
+            && let Err(problem) = self.counter.must_be_in_place()
+        {
+            self.in_place = false;
+            let error = Error::unavailable(OpenError {
+                dir: self.dir.clone(),
+                problem,
+            });
+            for command in waiting {
+                command.refuse(error.clone());
+            }
+            return Ok(());
+        }
+        self.in_place = true;
         let before = self.counter.last();
         let mut last = before;
         let mut replies: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(waiting.len());
