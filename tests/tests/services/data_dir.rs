@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -83,7 +83,17 @@ fn a_directory_that_cannot_be_written_is_refused() {
     } else {
         launch
     };
-    refused(&launch.run_to_end(LIMIT), &dir, "Permission denied");
+    let output = launch.run_to_end(LIMIT);
+    refused(&output, &dir, "Permission denied");
+    let owner = fs::metadata(&dir).unwrap();
+    let (uid, gid) = (owner.uid(), owner.gid());
+    let owner = format!("belongs to user {uid} and group {gid} and has mode 555; run `chown -R ");
+    refused(&output, &dir, &owner);
+    let runs_as = match is_root {
+        true => "the service runs as user 1 and group 1, ".to_owned(),
+        false => format!("the service runs as user {uid} and group {gid}, "),
+    };
+    refused(&output, &dir, &runs_as);
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -215,6 +225,26 @@ fn a_write_that_fails_answers_all_who_wait_and_ends_the_process() {
     service
         .stderr()
         .wait_for("cannot write: File too large", LIMIT);
+}
+
+#[test]
+fn a_directory_of_group_0_serves_any_user_of_that_group() {
+    if !geteuid().is_root() {
+        let privilege = skip::Missing::new("setpriv (as root)", "util-linux");
+        assert!(skip::unless(Err(privilege)));
+        return;
+    }
+    let [place, dir] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let program = place.path().join("persistence_server");
+    fs::copy(binary_path("persistence_server"), &program).unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o770)).unwrap();
+    for (number, user) in [(1, "1000650000"), (2, "1000660000")] {
+        let other = ["setpriv", "--reuid", user, "--regid", "0", "--clear-groups"];
+        let service = Service::builder_at(program.clone()).env("DATA_DIR", dir.path());
+        let service = ready(service.under(other.map(str::to_owned)));
+        assert_eq!(next(&service), number);
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! It is a trait so that tests can put a disk in its place that loses, tears and fails writes.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{self, Read as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
 };
 
@@ -74,6 +74,10 @@ impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<NamedFile> {
         let path = self.0.join(name);
         let file = fs::File::create(&path)?;
+        // As open as its directory: where that is writable to a group, the next process may be
+        // another user of it.
+        let mode = fs::metadata(&self.0)?.mode() & 0o666;
+        file.set_permissions(Permissions::from_mode(mode))?;
         Ok(NamedFile { file, path })
     }
 

@@ -13,11 +13,13 @@ mod writer;
 use std::{
     fs::{File, TryLockError},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::mpsc,
 };
 
 use async_trait::async_trait;
+use rustix::process::{getegid, geteuid};
 use sequence::{Block, Count, Error, Sequence, Store};
 use tokio::sync::oneshot;
 
@@ -54,7 +56,7 @@ impl FileStore {
         let (dir, name) = (&settings.data_dir, sequence.as_str());
         let at = |problem| OpenError {
             dir: dir.to_owned(),
-            problem,
+            problem: explain(problem, dir, name),
         };
         let lock = lock(dir).map_err(at)?;
         let writer = Writer {
@@ -125,6 +127,22 @@ enum Problem {
     Io(&'static str, io::Error),
 
     #[error(
+        "cannot {action}: {error}; the service runs as user {} and group {}, and {} belongs to \
+         user {owner} and group {group} and has mode {mode:03o}; run `chown -R {}:{}` and \
+         `chmod -R u+rwX` on the directory (of a bind mount, on the host), or run the service as \
+         its owner (docker run --user)",
+        geteuid(), getegid(), path.display(), geteuid(), getegid()
+    )]
+    Denied {
+        action: &'static str,
+        error: io::Error,
+        path: PathBuf,
+        owner: u32,
+        group: u32,
+        mode: u32,
+    },
+
+    #[error(
         "{file} is damaged: {damage}. Numbers might repeat, so the service does not start; \
          restore the file from where it was last good, or begin another SEQUENCE"
     )]
@@ -135,6 +153,29 @@ enum Problem {
          move the same file back, or start the service again with SEQUENCE_FLOOR={0}"
     )]
     NotInPlace(u64),
+}
+
+/// Says who may do what was denied.
+fn explain(problem: Problem, dir: &Path, name: &str) -> Problem {
+    let Problem::Io(action, error) = problem else {
+        return problem;
+    };
+    let paths = [dir.join(format!("{name}.sequence")), dir.to_owned()];
+    let found = paths.into_iter().find_map(|path| {
+        let metadata = path.metadata().ok()?;
+        Some((path, metadata))
+    });
+    match found {
+        Some((path, found)) if error.kind() == io::ErrorKind::PermissionDenied => Problem::Denied {
+            action,
+            error,
+            path,
+            owner: found.uid(),
+            group: found.gid(),
+            mode: found.mode() & 0o777,
+        },
+        _ => Problem::Io(action, error),
+    }
 }
 
 /// Keeps other processes out of the directory for as long as it is open here.
