@@ -1,7 +1,10 @@
 //! The Postgres store keeps its promise on a real server, and says why where it cannot.
 
+mod connections;
 mod crash;
 mod login;
+mod losses;
+mod pooler;
 mod promise;
 mod refusals;
 mod standby;

@@ -122,6 +122,25 @@ async fn a_table_that_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_table_that_another_transaction_is_making_is_not_waited_for_for_long() {
+    if skipped() {
+        return;
+    }
+    let server = Postgres::start();
+    let making = "CREATE TABLE numbers (name text PRIMARY KEY, value bigint)";
+    let other = crash::OtherSession::begin(&server, making).await;
+    let handle = store(&server).handle();
+    let reason = handle.check().await.unwrap_err().chain();
+    assert!(
+        reason.contains("there is no table numbers, and it cannot be created: ")
+            && reason.contains("another transaction holds"),
+        "{reason}"
+    );
+    drop(other);
+    assert_eq!(reserve(&handle, 1).await.first(), 1);
+}
+
+#[tokio::test]
 async fn a_table_in_a_later_schema_of_the_search_path_is_not_shadowed() {
     if skipped() {
         return;
@@ -183,4 +202,29 @@ async fn an_answer_whose_commit_was_not_synchronous_is_not_used() {
     );
     server.sql("DROP TRIGGER spoil ON numbers");
     assert!(reserve(&handle, 1).await.first() > 1);
+}
+
+#[tokio::test]
+async fn a_trigger_that_refuses_the_write_is_told_by_the_check_as_well() {
+    if skipped() {
+        return;
+    }
+    let server = Postgres::start();
+    let store = store(&server);
+    reserve(&store.handle(), 1).await;
+    server.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE 'not on Sundays'; END $$",
+    );
+    for trigger in [
+        "TRIGGER refuse BEFORE UPDATE ON numbers FOR EACH ROW",
+        "CONSTRAINT TRIGGER refuse AFTER UPDATE ON numbers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
+    ] {
+        server.sql(&format!("CREATE {trigger} EXECUTE FUNCTION refuse()"));
+        let reason = refusal(&store).await;
+        let words = "not on Sundays; a trigger on table numbers refuses the write";
+        assert!(reason.ends_with(words), "{reason}");
+        server.sql("DROP TRIGGER refuse ON numbers");
+    }
+    assert_eq!(store.handle().check().await.unwrap(), 1);
 }

@@ -10,8 +10,10 @@ use tokio_postgres::{
 
 use super::{APPLICATION, problem::Problem, session::Session, target::Target};
 
-/// The table: one row for each sequence, with the last number that is taken.
+/// The table: one row for each sequence, with the last number that is taken. Another transaction
+/// that makes it, and stays open, is not waited for by one session after the other.
 const CREATE: &str = "\
+    SET LOCAL lock_timeout = 600;
     CREATE TABLE IF NOT EXISTS numbers (
         name text PRIMARY KEY,
         value bigint NOT NULL CHECK (value BETWEEN 0 AND 9007199254740991)
@@ -47,9 +49,8 @@ const INSPECT: &str = "\
                  AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = n.attnum
            ) AS is_unique,
            COALESCE(
-               has_column_privilege(c.oid, n.attnum, 'SELECT')
+               has_table_privilege(c.oid, 'SELECT')
                AND has_column_privilege(c.oid, n.attnum, 'INSERT')
-               AND has_column_privilege(c.oid, v.attnum, 'SELECT')
                AND has_column_privilege(c.oid, v.attnum, 'INSERT')
                AND has_column_privilege(c.oid, v.attnum, 'UPDATE'), false
            ) AS has_rights
@@ -58,12 +59,8 @@ const INSPECT: &str = "\
     LEFT JOIN pg_attribute n ON n.attrelid = c.oid AND n.attname = 'name' AND NOT n.attisdropped
     LEFT JOIN pg_attribute v ON v.attrelid = c.oid AND v.attname = 'value' AND NOT v.attisdropped";
 
-/// Checks that the sequence `name` could be written to, and makes the table if it is missing.
-pub(super) async fn ensure(
-    session: &mut Session,
-    target: &Target,
-    name: &str,
-) -> Result<(), Problem> {
+/// Checks that the table can be written to, and makes it if it is missing.
+pub(super) async fn ensure(session: &mut Session, target: &Target) -> Result<(), Problem> {
     let mut row = inspect(session).await?;
     check_server(&row, target)?;
     if !row.try_get::<_, bool>("exists")? {
@@ -80,8 +77,7 @@ pub(super) async fn ensure(
         }
         row = inspect(session).await?;
     }
-    check_table(&row)?;
-    stored(session, name).await.map(drop)
+    check_table(&row)
 }
 
 /// The last number that is taken; none if the sequence is new.

@@ -1,6 +1,6 @@
 //! Why Postgres gives no number, in words for the log and for readiness.
 
-use std::{error::Error as _, fmt, io, sync::Arc};
+use std::{error::Error as _, fmt, io, sync::Arc, time::Duration};
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -19,6 +19,12 @@ pub(super) enum Problem {
     /// The connection failed, or broke.
     #[error("{0}")]
     Connection(String),
+
+    #[error(
+        "no answer within {} ms; check that it is not overloaded, and that no firewall drops the \
+         connection", .0.as_millis()
+    )]
+    Silent(Duration),
 
     /// The server answered with an error.
     #[error("{message}")]
@@ -41,8 +47,8 @@ pub(super) enum Problem {
     NoFsync,
 
     #[error(
-        "synchronous_commit is {0} in spite of our setting, as behind a pooler that pools \
-         transactions, so a crash would repeat numbers"
+        "synchronous_commit is {0} in spite of our setting, so a crash would repeat numbers; \
+         remove what changes it, such as a trigger on table numbers"
     )]
     NotSynchronous(String),
 
@@ -63,15 +69,18 @@ pub(super) enum Problem {
     #[error("the value of {name:?} in table numbers is {value}, not a number from 0 to 2^53-1")]
     NotANumber { name: String, value: String },
 
-    #[error("the row in table numbers changed meanwhile")]
+    #[error("the row in table numbers was not written; a trigger may prevent it")]
     Changed,
+
+    #[error("the row of {0:?} in table numbers was gone")]
+    RowGone(String),
 
     /// A commit that did not wait for its standby is reported in this way, and as a success.
     #[error("the server warned, so its answer is not used: {0}")]
     Warned(String),
 
     #[error("the value in table numbers became {0}, which is not what was written")]
-    Strange(i64),
+    Strange(String),
 }
 
 impl Problem {
@@ -79,7 +88,7 @@ impl Problem {
     /// connection the same would have happened.
     pub(super) fn keeps_connection(&self) -> bool {
         match self {
-            Self::Changed => true,
+            Self::Changed | Self::RowGone(_) => true,
             Self::Server { code, .. } => {
                 [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code)
             }
@@ -102,9 +111,32 @@ impl Problem {
         .contains(code)
     }
 
-    /// What the server said by itself, in a notice or an error.
+    /// What the server said by itself, in a notice or an error, and what to do about it where
+    /// that needs to be told.
     pub(super) fn words(error: &DbError) -> String {
-        one_line(error.message())
+        let advice = match *error.code() {
+            SqlState::TOO_MANY_CONNECTIONS => {
+                "; raise max_connections, or the limit of the user or the database: each process \
+                 takes WORKERS + 1 connections"
+            }
+            SqlState::LOCK_NOT_AVAILABLE => {
+                "; another transaction holds the row or the table numbers: end it (see \
+                 pg_stat_activity, pg_blocking_pids)"
+            }
+            SqlState::RAISE_EXCEPTION => "; a trigger on table numbers refuses the write",
+            SqlState::DISK_FULL => "; free space on the disk of the server",
+            _ => "",
+        };
+        one_line(format_args!("{}{advice}", error.message()))
+    }
+
+    /// Why there is no connection, or none any more.
+    pub(super) fn io(error: &io::Error) -> Self {
+        Self::Connection(match error.raw_os_error() {
+            // "connection refused", not "Connection refused (os error 111)".
+            Some(_) => error.kind().to_string(),
+            None => one_line(error),
+        })
     }
 }
 
@@ -120,9 +152,9 @@ impl From<tokio_postgres::Error> for Problem {
             return Self::Connection(error.to_string());
         };
         if let Some(cause) = cause.downcast_ref::<io::Error>()
-            && cause.kind() == io::ErrorKind::ConnectionRefused
+            && cause.raw_os_error().is_some()
         {
-            return Self::Connection("connection refused".to_owned());
+            return Self::io(cause);
         }
         let cause = cause.to_string();
         if cause == "password missing" {

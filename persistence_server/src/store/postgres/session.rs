@@ -1,52 +1,52 @@
-//! One connection to the server, with everything set that our promise needs.
+//! One connection to the server.
 
 use std::{
     future::poll_fn,
     pin::pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    time::timeout,
+};
 use tokio_postgres::{
-    AsyncMessage, Client, Connection, Socket, Statement,
-    error::Severity,
+    AsyncMessage, Client, Connection, SimpleQueryMessage, SimpleQueryRow, error::Severity,
     tls::MakeTlsConnect,
-    types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{problem::Problem, target::Target};
+use super::{
+    problem::Problem,
+    target::{PgHost, Target},
+};
 
 /// The oldest version that is taken.
 ///
-/// `ON CONFLICT` came with 9.5, and the timeouts below with 9.6. But only since 12 does every
-/// minor release end itself when an fsync fails ("PANIC", `data_sync_retry`); older ones may try
-/// again and take the lie of the kernel for success.
+/// `ON CONFLICT` came with 9.5. But only since 12 does every minor release end itself when an
+/// fsync fails ("PANIC", `data_sync_retry`); older ones may try again and take the lie of the
+/// kernel for success.
 const MINIMUM: u32 = 12;
 
-/// What every session begins with.
-///
-/// * A role, a database or the server may have other defaults for all of these.
-/// * `synchronous_commit = on`: a commit waits for the disk, and for the disk of a synchronous
-///   standby where one is configured. `remote_apply` would wait for more than the disk.
-/// * `read committed`: stricter levels answer an update of a busy row with an error.
-/// * `client_min_messages`: the warning that a commit did not wait for its standby must reach us.
-/// * The timeouts are shorter than an attempt (2 s): a statement that nobody waits for any more
-///   must not stay in the queue for the row.
-/// * The keep-alives free the session of a client that vanished without a word.
-const SETUP: &str = "\
-    SET synchronous_commit = on;
-    SET default_transaction_isolation = 'read committed';
-    SET client_min_messages = warning;
-    SET lock_timeout = '1400ms';
-    SET statement_timeout = '1500ms';
-    SET idle_in_transaction_session_timeout = '1500ms';
-    SET tcp_keepalives_idle = 10;
-    SET tcp_keepalives_interval = 5;
-    SET tcp_keepalives_count = 3";
+/// How long it may take to connect and log in: less than an attempt (2 s), so that the reason
+/// can be told.
+const OPEN: Duration = Duration::from_millis(1500);
 
-type Link = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+/// A TCP connection or a Unix socket.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+type Link =
+    Connection<Box<dyn Stream>, <MakeRustlsConnect as MakeTlsConnect<Box<dyn Stream>>>::Stream>;
 
 /// One connection. Dropping it closes the socket at once.
+///
+/// Nothing is set or prepared on it: behind a pooler, each transaction may go to another
+/// connection of the server, which others use afterwards.
 pub(super) struct Session {
     client: Client,
     /// Driven by whoever waits for an answer, and not by a task of its own: so no task has to be
@@ -56,14 +56,22 @@ pub(super) struct Session {
     ended: bool,
     /// The last warning since somebody looked.
     warning: Option<String>,
-    /// The statement that reserves, once the server was found fit for it.
-    pub(super) reserve: Option<Statement>,
+    /// The server and its table were inspected.
+    pub(super) inspected: bool,
 }
 
 impl Session {
-    /// Connects, logs in and sets what is needed.
+    /// Connects and logs in.
     pub(super) async fn open(target: &Target) -> Result<Self, Problem> {
-        let (client, link) = target.config.connect(target.tls.clone()).await?;
+        let login = async {
+            let stream = connect(target).await.map_err(|error| Problem::io(&error))?;
+            let mut tls = target.tls.clone();
+            let Ok(tls) =
+                MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut tls, target.host.as_str());
+            Ok::<_, Problem>(target.config.connect_raw(stream, tls).await?)
+        };
+        let login = timeout(OPEN, login).await;
+        let (client, link) = login.unwrap_or(Err(Problem::Silent(OPEN)))?;
         let version = link.parameter("server_version").unwrap_or("unknown");
         if major(version).is_none_or(|major| major < MINIMUM) {
             return Err(Problem::TooOld {
@@ -71,27 +79,16 @@ impl Session {
                 minimum: MINIMUM,
             });
         }
-        let mut session = Self {
+        Ok(Self {
             client,
             link,
             ended: false,
             warning: None,
-            reserve: None,
-        };
-        session
-            .run(async |client| client.batch_execute(SETUP).await)
-            .await?;
-        Ok(session)
+            inspected: false,
+        })
     }
 
-    /// Prepares a statement that takes a name and two integers.
-    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, Problem> {
-        let types = [Type::TEXT, Type::INT8, Type::INT8];
-        self.run(async |client| client.prepare_typed(sql, &types).await)
-            .await
-    }
-
-    /// Runs a prepared statement that writes and returns at most one row.
+    /// Runs statements in one transaction that writes, and returns its row, if any.
     ///
     /// # Errors
     ///
@@ -100,18 +97,20 @@ impl Session {
     /// numbers of such an answer could come again after a failover.
     pub(super) async fn write(
         &mut self,
-        statement: &Statement,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<tokio_postgres::Row>, Problem> {
+        statements: &str,
+    ) -> Result<Option<SimpleQueryRow>, Problem> {
         self.warning = None;
         // The row comes before the commit; this waits for what comes after it, ReadyForQuery.
-        let row = self
-            .run(async |client| client.query_opt(statement, parameters).await)
+        let answer = self
+            .run(async |client| client.simple_query(statements).await)
             .await?;
-        match self.warning.take() {
-            Some(warning) => Err(Problem::Warned(warning)),
-            None => Ok(row),
+        if let Some(warning) = self.warning.take() {
+            return Err(Problem::Warned(warning));
         }
+        Ok(answer.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        }))
     }
 
     /// Runs a call of the client library, and the connection until the call is done.
@@ -152,6 +151,21 @@ impl std::fmt::Debug for Session {
             .field("warning", &self.warning)
             .finish_non_exhaustive()
     }
+}
+
+async fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
+    let host = match &target.host {
+        PgHost::Host(host) => host.as_str(),
+        PgHost::Directory(path) => {
+            let path = format!("{path}/.s.PGSQL.{}", target.port);
+            return Ok(Box::new(UnixStream::connect(path).await?));
+        }
+    };
+    let stream = chassis::connect(host, target.port).await?;
+    // Firewalls forget connections that are silent for minutes.
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10));
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(Box::new(stream))
 }
 
 /// Reads and writes as far as possible; some problem if the link has come to its end.

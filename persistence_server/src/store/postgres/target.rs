@@ -1,9 +1,6 @@
 //! Which server, as whom, and how.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use chassis::{
     BadSettings,
@@ -16,12 +13,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::tls::{self, SslMode};
 use crate::PostgresSettings;
 
-/// How long to wait for each address of the host: two of them fit into one attempt (2 s).
-const CONNECT: Duration = Duration::from_millis(900);
-
-/// How long bytes may stay unacknowledged before the connection counts as broken.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-
 /// Where the server is, as in libpq.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -33,7 +24,8 @@ pub enum PgHost {
 }
 
 impl PgHost {
-    fn as_str(&self) -> &str {
+    /// The name or the address for TLS, or the directory.
+    pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Host(host) => host.as_str(),
             Self::Directory(path) => path,
@@ -63,6 +55,8 @@ impl TryFrom<String> for PgHost {
 /// Which server, as whom, and how.
 #[derive(Clone)]
 pub(super) struct Target {
+    pub(super) host: PgHost,
+    pub(super) port: u16,
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
     /// The server in messages: host and port.
@@ -83,21 +77,16 @@ impl Target {
         let tls = tls::connector(mode, root_cert).map_err(|bad| BadSettings(vec![bad]))?;
         let mut config = Config::new();
         config
-            .host(host.as_str())
-            .port(port)
             .user(&settings.pguser)
             .dbname(settings.pgdatabase.as_ref().unwrap_or(&settings.pguser))
             .application_name(super::APPLICATION)
-            .ssl_mode(mode.negotiation())
-            .connect_timeout(CONNECT)
-            .tcp_user_timeout(UNACKNOWLEDGED)
-            .keepalives_idle(Duration::from_secs(10))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3);
+            .ssl_mode(mode.negotiation());
         if let Some(password) = settings.pgpassword.as_ref().map(Secret::reveal) {
             config.password(password);
         }
         Ok(Self {
+            host: host.clone(),
+            port,
             config,
             tls,
             address: host.with_port(port).into(),
