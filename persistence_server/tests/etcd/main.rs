@@ -4,6 +4,7 @@ mod cluster;
 mod contract;
 mod crashes;
 mod history;
+mod losses;
 mod refusals;
 mod server;
 mod service;

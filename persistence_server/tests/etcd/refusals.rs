@@ -90,7 +90,8 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
 
     let nobody = store(settings(&url)).handle();
     let reason = check(&nobody).await.unwrap_err();
-    assert_eq!(reason, format!("etcd at {url}: user name is empty"));
+    let words = "user name is empty; set ETCD_USERNAME and ETCD_PASSWORD";
+    assert_eq!(reason, format!("etcd at {url}: {words}"));
 
     for (username, password) in [("alice", "wr0ng"), ("nobody", "wr0ng")] {
         let wrong = login(username, password);
@@ -105,7 +106,8 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
     }
 
     let alice = login("alice", "s3cret").handle();
-    let denied = format!("etcd at {url}: permission denied");
+    let words = "permission denied; its user needs to read and write the key";
+    let denied = format!("etcd at {url}: {words}");
     for role in [None, Some("reader")] {
         if let Some(role) = role {
             server.ctl(&["user", "grant-role", "alice", role]);
@@ -177,13 +179,28 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
         let _ = server.ctl(&["put", &format!("junk{key}"), &junk]);
     }
     let reason = check(&handle).await.unwrap_err();
-    assert_eq!(
-        reason,
-        format!("etcd at {url}: mvcc: database space exceeded")
-    );
+    let words = "mvcc: database space exceeded; compact and defragment it, then etcdctl alarm \
+                 disarm, or raise --quota-backend-bytes";
+    assert_eq!(reason, format!("etcd at {url}: {words}"));
     assert_eq!(reserve(&handle, 1).await.unwrap_err(), reason);
     let stored = server.ctl(&["get", "sequence/numbers", "--print-value-only"]);
     assert_eq!(stored.unwrap(), "1");
+
+    server.ctl(&["del", "--prefix", "junk"]).unwrap();
+    let status = server
+        .ctl(&["endpoint", "status", "--write-out", "fields"])
+        .unwrap();
+    let revision = status
+        .lines()
+        .find_map(|line| line.strip_prefix("\"Revision\" : "));
+    server
+        .ctl(&["compact", revision.expect("a revision")])
+        .unwrap();
+    server.ctl(&["defrag"]).unwrap();
+    assert_eq!(check(&handle).await.unwrap_err(), reason, "the alarm stays");
+    server.ctl(&["alarm", "disarm"]).unwrap();
+    assert_eq!(check(&handle).await, Ok(()));
+    assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2);
 }
 
 #[tokio::test]
@@ -232,7 +249,7 @@ async fn a_server_that_takes_connections_and_says_nothing_is_named() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let handle = store(settings(&url)).handle();
     let reason = check(&handle).await.unwrap_err();
-    assert_eq!(reason, format!("etcd at {url}: no answer within 1800 ms"));
+    assert_eq!(reason, format!("etcd at {url}: no answer within 900 ms"));
 }
 
 #[tokio::test]

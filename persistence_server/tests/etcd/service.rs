@@ -48,6 +48,9 @@ fn a_service_that_starts_before_etcd_waits_for_it_and_says_why() {
     let told = service.stderr().all();
     let told = told.iter().filter(|line| line.contains(&refused)).count();
     assert_eq!(told, 1, "the reason is logged once");
+    let log = service.stderr().all();
+    let begins = |line: &&String| line.contains("a new sequence begins");
+    assert_eq!(log.iter().filter(begins).count(), 1, "{log:#?}");
 }
 
 #[test]

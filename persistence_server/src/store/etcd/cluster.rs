@@ -5,7 +5,7 @@ use std::{
     fs,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,6 +41,8 @@ pub(super) struct Cluster {
     credentials: Option<(String, Secret)>,
     /// The cluster that was met first.
     id: OnceLock<u64>,
+    /// The highest revision of the cluster that some handle was told; 0 for none.
+    revision: AtomicI64,
     /// The last number taken when some handle last looked; 0 for unknown. It may be out of date,
     /// even ahead of a cluster that lost writes: it is only what a transaction compares with.
     seen: AtomicU64,
@@ -82,6 +84,7 @@ impl Cluster {
             servers,
             credentials,
             id: OnceLock::new(),
+            revision: AtomicI64::new(0),
             seen: AtomicU64::new(0),
             turn: tokio::sync::Mutex::default(),
         })
@@ -160,6 +163,31 @@ impl Cluster {
         } else {
             Err(Problem::OtherCluster { expected, found })
         }
+    }
+
+    /// The highest revision that this process knows.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Takes note of the revision in the answer to a transaction that was sent when this process
+    /// knew of `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Restored`] if the cluster has gone back since. That is told once: what follows
+    /// is compared with where it is now.
+    pub(super) fn follow(&self, before: i64, found: i64) -> Result<(), Problem> {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        if found >= before {
+            self.revision.fetch_max(found, success);
+            return Ok(());
+        }
+        // Fails where another handle was first.
+        let _ = self
+            .revision
+            .compare_exchange(before, found, success, failure);
+        Err(Problem::Restored { before, found })
     }
 
     /// What the key may hold, as far as this process knows.

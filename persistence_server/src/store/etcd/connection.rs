@@ -27,6 +27,10 @@ use super::{
     version,
 };
 
+/// How long it may take to connect: little, so that one which hangs as the server comes back does
+/// not keep a reservation from a better one for long.
+const OPEN: Duration = Duration::from_millis(900);
+
 /// An open connection to a server that was found fit.
 ///
 /// A call that is dropped ends on the server too, with a reset of its stream; and HTTP/2 matches
@@ -36,7 +40,7 @@ pub(super) struct Connection {
     grpc: Grpc<Channel>,
     token: Option<MetadataValue<Ascii>>,
     server: Arc<Server>,
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     /// When it was last known to be good; none before its first use.
     good: Option<Instant>,
 }
@@ -48,7 +52,7 @@ impl Connection {
         server: &Arc<Server>,
     ) -> Result<Self, Problem> {
         let open = async {
-            let channel = server.endpoint().connect().await;
+            let channel = server.connect().await;
             let channel = channel.map_err(|error| Problem::broken(&error))?;
             let mut connection = Self {
                 grpc: Grpc::new(channel),
@@ -61,7 +65,7 @@ impl Connection {
             connection.inspect().await?;
             Ok(connection)
         };
-        within(cluster.patience(), server, open).await
+        within(OPEN, server, open).await
     }
 
     /// Whether some handle has met a problem at this server since this connection was used.
@@ -143,16 +147,18 @@ impl Connection {
             Err(problem) => return Err(problem),
         };
         match version::keeps_its_word(&status.version) {
-            Some(true) => self.recognise(status.header),
+            Some(true) => self.recognise(status.header).map(drop),
             Some(false) => Err(Problem::TooOld(one_line(&status.version))),
             None => Err(Problem::Strange("its version is not one")),
         }
     }
 
-    /// Makes sure that an answer came from the cluster that was met first.
-    pub(super) fn recognise(&self, header: Option<ResponseHeader>) -> Result<(), Problem> {
+    /// Makes sure that an answer came from the cluster that was met first; returns the revision
+    /// that it came from.
+    pub(super) fn recognise(&self, header: Option<ResponseHeader>) -> Result<i64, Problem> {
         let header = header.ok_or(Problem::Strange("its answer has no header"))?;
-        self.cluster.recognise(header.cluster_id)
+        self.cluster.recognise(header.cluster_id)?;
+        Ok(header.revision)
     }
 
     /// One call, bounded in time.

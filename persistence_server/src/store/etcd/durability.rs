@@ -6,10 +6,9 @@
 use std::io;
 
 use http::Uri;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::server;
 
 /// The metric that counts them.
 const METRIC: &str = "etcd_disk_wal_fsync_duration_seconds_count";
@@ -27,9 +26,8 @@ pub(super) async fn syncs(url: &Uri) -> Option<u64> {
 }
 
 async fn read_metrics(url: &Uri) -> io::Result<String> {
-    // An address with a port, in the form that resolves: that was checked when it was read.
     let authority = url.authority().ok_or(io::ErrorKind::InvalidInput)?.as_str();
-    let mut stream = TcpStream::connect(authority).await?;
+    let mut stream = server::connect(url).await?;
     // HTTP/1.0, so that the answer comes unchunked and ends with the connection.
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

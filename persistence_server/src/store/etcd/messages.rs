@@ -17,6 +17,9 @@ pub(super) const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 pub(super) struct ResponseHeader {
     #[prost(uint64, tag = "1")]
     pub(super) cluster_id: u64,
+    /// Of the whole cluster; every write makes it higher.
+    #[prost(int64, tag = "3")]
+    pub(super) revision: i64,
 }
 
 /// A key with its value.

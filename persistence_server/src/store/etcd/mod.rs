@@ -29,6 +29,7 @@ use std::{
 use async_trait::async_trait;
 use chassis::BadSettings;
 use sequence::{Block, Count, Error, Kept, Sequence, Store};
+use tracing::info;
 
 pub use self::endpoints::Endpoints;
 use self::{
@@ -138,6 +139,13 @@ impl EtcdSequence {
                     match connection.swap(key, value, last).await? {
                         Swap::Done => {
                             cluster.see(Value::Last(last));
+                            if value == Value::Absent {
+                                let key = &**key;
+                                info!(
+                                    key,
+                                    "STORE=etcd: the key does not exist yet; a new sequence begins"
+                                );
+                            }
                             return Ok(match is_current {
                                 false => Move::From(value.last()),
                                 true => Move::AfterOthersFrom(value.last(), begin.elapsed()),
@@ -185,7 +193,13 @@ impl EtcdSequence {
             }
         };
         let result = self.kept.call(open, call).await;
-        result.and_then(|answer| answer).map_err(Error::unavailable)
+        result.flatten().map_err(|trouble| {
+            let is_loss = |error: &ServerError| matches!(error.problem, Problem::Restored { .. });
+            match trouble.0.iter().any(is_loss) {
+                true => Error::regressed(trouble),
+                false => Error::unavailable(trouble),
+            }
+        })
     }
 }
 

@@ -46,6 +46,12 @@ pub(super) enum Problem {
     OtherCluster { expected: u64, found: u64 },
 
     #[error(
+        "it was restored from a backup: its revision is {found} after {before}, and what was \
+         written in between is lost"
+    )]
+    Restored { before: i64, found: i64 },
+
+    #[error(
         "key {key} holds {value}, which is not an integer from 0 to {MAX_NUMBER} in plain digits; \
          it is left alone. Put the last number that was taken there, or begin another SEQUENCE"
     )]
@@ -67,7 +73,10 @@ impl Problem {
             Self::Refused { code, .. } => {
                 matches!(code, Code::PermissionDenied | Code::ResourceExhausted)
             }
-            Self::NotANumber { .. } | Self::NotDurable | Self::Contended(_) => true,
+            Self::NotANumber { .. }
+            | Self::NotDurable
+            | Self::Restored { .. }
+            | Self::Contended(_) => true,
             _ => false,
         }
     }
@@ -91,12 +100,23 @@ impl From<Status> for Problem {
         }
         let message = status.message();
         let message = message.strip_prefix("etcdserver: ").unwrap_or(message);
+        let message = match message {
+            "" => status.code().description(),
+            message => message,
+        };
+        let advice = match (status.code(), message) {
+            (Code::PermissionDenied, _) => "; its user needs to read and write the key",
+            (Code::ResourceExhausted, "mvcc: database space exceeded") => {
+                "; compact and defragment it, then etcdctl alarm disarm, or raise \
+                 --quota-backend-bytes"
+            }
+            (_, "no leader") => "; a majority of its members must run and reach each other",
+            (_, "user name is empty") => "; set ETCD_USERNAME and ETCD_PASSWORD",
+            _ => "",
+        };
         Self::Refused {
             code: status.code(),
-            message: match message {
-                "" => status.code().description().to_owned(),
-                message => one_line(message),
-            },
+            message: one_line(message) + advice,
         }
     }
 }
@@ -134,7 +154,8 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_words_of_the_server() {
         let status = Status::unavailable("etcdserver: no leader");
-        assert_eq!(Problem::from(status).to_string(), "no leader");
+        let line = Problem::from(status).to_string();
+        assert!(line.starts_with("no leader; a majority"), "{line}");
         let silent = Status::new(Code::Internal, "");
         assert!(!Problem::from(silent).to_string().is_empty());
     }

@@ -1,13 +1,17 @@
 //! One member as this process knows it.
 
 use std::{
+    io,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use chassis::settings::BadValue;
 use http::Uri;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tower::service_fn;
 
 use super::{
     ServerError,
@@ -79,9 +83,10 @@ impl Server {
             .is_some_and(|since| self.has_failed_since(since))
     }
 
-    /// How to connect to it.
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    /// Connects to it.
+    pub(super) async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        let connector = service_fn(|url: Uri| async move { connect(&url).await.map(TokioIo::new) });
+        self.endpoint.connect_with_connector(connector).await
     }
 
     /// The problem, with where it is.
@@ -91,4 +96,12 @@ impl Server {
             problem,
         }
     }
+}
+
+/// Opens a TCP connection to the host and port of a URL.
+pub(super) async fn connect(url: &Uri) -> io::Result<TcpStream> {
+    // An IPv6 address has brackets in a URL.
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_u16().ok_or(io::ErrorKind::InvalidInput)?;
+    chassis::connect(host, port).await
 }

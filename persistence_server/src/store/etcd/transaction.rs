@@ -84,8 +84,10 @@ impl Connection {
             success: vec![Operation::Put(put).into()],
             failure: vec![Operation::Range(range).into()],
         };
+        let before = self.cluster.revision();
         let answer: TxnResponse = self.call(TXN, request).await?;
-        self.recognise(answer.header)?;
+        self.cluster
+            .follow(before, self.recognise(answer.header)?)?;
         let outcome = match <[ResponseOp; 1]>::try_from(answer.responses) {
             Ok([ResponseOp { outcome }]) => outcome,
             Err(_) => None,
