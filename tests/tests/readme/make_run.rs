@@ -39,14 +39,13 @@ struct MakeRun {
 }
 
 impl MakeRun {
-    fn start(env: &[(&str, &str)]) -> Self {
+    fn start(typed: &str) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let screen = data.path().join("screen");
         let terminal = command("script")
-            .args(["--quiet", "--flush", "--return", "--command", "make run"])
+            .args(["--quiet", "--flush", "--return", "--command", typed])
             .arg(&screen)
             .env("DATA_DIR", data.path())
-            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -58,17 +57,17 @@ impl MakeRun {
         }
     }
 
-    /// Starts it on ports that are free, which are returned too.
-    fn on_free_ports(env: &[(&str, &str)]) -> (Self, Vec<Port>) {
-        let variables = ["PERSISTENCE", "HASH", "HELLO"]
-            .map(|name| [format!("{name}_PORT"), format!("{name}_ADMIN_PORT")])
-            .concat();
-        let ports: Vec<Port> = variables.iter().map(|_| Port::free()).collect();
-        let numbers: Vec<String> = ports.iter().map(|port| port.number().to_string()).collect();
-        let moved = variables.iter().map(String::as_str);
-        let moved = moved.zip(numbers.iter().map(String::as_str));
-        let env: Vec<(&str, &str)> = moved.chain(env.iter().copied()).collect();
-        (Self::start(&env), ports)
+    /// Starts it with these settings on ports that are free, which are returned too.
+    fn on_free_ports(settings: &str) -> (Self, Vec<Port>) {
+        let mut typed = settings.to_owned();
+        let mut ports = Vec::new();
+        for name in ["PERSISTENCE", "HASH", "HELLO"] {
+            let (port, admin) = (Port::free(), Port::free());
+            typed += &format!(" {name}_PORT={}", port.number());
+            typed += &format!(" {name}_ADMIN_PORT={}", admin.number());
+            ports.extend([port, admin]);
+        }
+        (Self::start(&(typed + " make run")), ports)
     }
 
     /// All lines that it has shown so far.
@@ -168,7 +167,7 @@ fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
     for port in ports {
         assert!(is_free(port), "port {port} is in use");
     }
-    let mut run = MakeRun::start(&[]);
+    let mut run = MakeRun::start("make run");
     run.wait_for("The three services are running");
 
     let commands = shown_commands();
@@ -179,7 +178,7 @@ fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
         assert_eq!(output.stdout, shown, "$ {command}\n{}", output.stderr);
     }
 
-    let mut second = MakeRun::start(&[]);
+    let mut second = MakeRun::start("make run");
     assert!(!second.wait().success());
     let refused = second.lines().join("\n");
     for port in ports {
@@ -202,15 +201,14 @@ fn the_proof_in_the_readme_holds_while_services_are_killed() {
         return;
     }
     let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let run = MakeRun::start(&[]);
-    run.wait_for("The three services are running");
-
     let readme = readme();
     let (_, section) = readme.split_once("\n## Prove it\n").expect("a section");
-    let (_, block) = section.split_once("```sh\n").expect("a command");
-    let (typed, _) = block.split_once("```").expect("its end");
+    let mut blocks = section.split("```sh\n").skip(1);
+    let mut typed = || blocks.next()?.split("```").next();
+    let run = MakeRun::start(typed().expect("a command"));
+    run.wait_for("The three services are running");
     let mut proof = command("bash")
-        .args(["-c", typed])
+        .args(["-c", typed().expect("another command")])
         .stdout(Stdio::piped())
         .spawn()
         .expect("bash is installed");
@@ -259,10 +257,8 @@ fn ctrl_c_stops_everything_also_before_all_is_ready() {
     }
     // Nothing listens there, so persistence_server does not become ready.
     let store = Port::free();
-    let (mut run, ports) = MakeRun::on_free_ports(&[
-        ("STORE", "redis"),
-        ("REDIS_PORT", &store.number().to_string()),
-    ]);
+    let settings = format!("STORE=redis REDIS_PORT={}", store.number());
+    let (mut run, ports) = MakeRun::on_free_ports(&settings);
     for port in ports.chunks(2) {
         let livez = || http::get(port[1].addr(), "/livez").ok();
         wait::until("a service to listen", BUILD_LIMIT, livez);
@@ -287,7 +283,7 @@ fn a_service_that_fails_is_named_with_its_status_and_lines_stay_whole() {
         return;
     }
     // All three complain about it, at the same time.
-    let (mut run, _ports) = MakeRun::on_free_ports(&[("REQUEST_TIMEOUT_MS", "none")]);
+    let (mut run, _ports) = MakeRun::on_free_ports("REQUEST_TIMEOUT_MS=none");
     assert!(!run.wait().success());
     let screen = run.lines();
     let failed = " failed with status 2; stopping the others";
