@@ -216,8 +216,9 @@ fn launch(options: &Options, port: &Port, folder: &TempDir) -> Launch {
         ("appendfsync", options.appendfsync.to_owned()),
         // No snapshots: what survives is what the append-only log holds, at any time of the test.
         ("save", String::new()),
-        // A replica gets its data at once instead of five seconds later.
-        ("repl-diskless-sync-delay", "0".to_owned()),
+        // A replica gets its data at once instead of five seconds later, and what follows as soon
+        // as it has it: without a disk, up to a second later, with its next acknowledgement.
+        ("repl-diskless-sync", "no".to_owned()),
     ];
     match &options.tls {
         None => settings.push(("port", number)),
