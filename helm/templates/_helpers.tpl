@@ -71,16 +71,21 @@ topologySpreadConstraints:
 
 {{/* A claim for a volume. Takes the values of a storage. */}}
 {{- define "microservices.claim" -}}
-- metadata:
+- apiVersion: v1
+  kind: PersistentVolumeClaim
+  metadata:
     name: data
   spec:
     accessModes: [ReadWriteOnce]
+    volumeMode: Filesystem
     {{- with .className }}
     storageClassName: {{ . }}
     {{- end }}
     resources:
       requests:
         storage: {{ .size }}
+  status:
+    phase: Pending
 {{- end }}
 
 {{/* Annotations of a pod. Takes a dict: root, and config (what it reads, as text). */}}

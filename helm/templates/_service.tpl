@@ -143,6 +143,7 @@ spec:
     matchLabels:
       app.kubernetes.io/name: {{ .name }}
   strategy:
+    type: RollingUpdate
     rollingUpdate:
       maxSurge: 1
       maxUnavailable: 0
