@@ -181,6 +181,19 @@ fn a_second_apply_finds_nothing_to_change() {
 }
 
 #[test]
+fn persistence_server_writes_no_line_for_each_request() {
+    if skip::unless(available()) {
+        return;
+    }
+    each(|name, pod, objects| {
+        let environment = pod.environment(objects);
+        let access_log = environment.iter().find(|(name, _)| name == "ACCESS_LOG");
+        let off = access_log.is_some_and(|(_, value)| value == "off");
+        assert_eq!(off, pod.name() == "persistence-server", "{name}");
+    });
+}
+
+#[test]
 fn numbers_outlive_the_pods_that_keep_them() {
     if skip::unless(available()) {
         return;
