@@ -194,6 +194,23 @@ fn persistence_server_writes_no_line_for_each_request() {
 }
 
 #[test]
+fn the_autoscaler_s_mark_can_be_reached_on_a_node_with_two_cpus() {
+    if skip::unless(available()) {
+        return;
+    }
+    let objects = &everything()["file + autoscaling"];
+    let scalers: Vec<&Value> = of_kind(objects, "HorizontalPodAutoscaler").collect();
+    assert_eq!(scalers.len(), 2);
+    for scaler in scalers {
+        let target = &scaler["spec"]["metrics"][0]["resource"]["target"];
+        let mark = millicores(&target["averageValue"]);
+        let pods = scaler["spec"]["maxReplicas"].as_u64().unwrap();
+        // Half of the node for all the pods there can be, half for those who call them.
+        assert!(mark * pods <= 1000, "{pods} pods of {mark}m");
+    }
+}
+
+#[test]
 fn numbers_outlive_the_pods_that_keep_them() {
     if skip::unless(available()) {
         return;
