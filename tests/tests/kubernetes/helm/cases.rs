@@ -66,6 +66,13 @@ pub(super) fn others() -> Vec<(&'static str, Value)> {
                 "DRAIN_SECONDS": 1, "SEQUENCE": "orders" } } }),
         ),
         (
+            "switches",
+            json!({ "helloServer": { "settings": { "ACCESS_LOG": false } },
+                "hashServer": { "settings": { "ACCESS_LOG": 0 } },
+                "store": "external", "externalStore": { "settings": { "STORE": "redis",
+                    "REDIS_HOST": "a", "REDIS_TLS": true, "REDIS_REQUIRE_DURABLE": "Yes" } } }),
+        ),
+        (
             "everything at once",
             json!({ "store": "etcd", "networkPolicies": { "enabled": true },
                 "helloServer": { "replicas": 3, "autoscaling": { "enabled": true } },
@@ -101,8 +108,17 @@ pub(super) fn bad() -> Vec<(Value, &'static str)> {
             "'/helloServer/settings': additional properties 'MESAGE' not allowed",
         ),
         (
-            json!({ "hashServer": { "settings": { "ACCESS_LOG": "yes" } } }),
-            "'/hashServer/settings/ACCESS_LOG': value must be one of 'on', 'off'",
+            json!({ "hashServer": { "settings": { "ACCESS_LOG": "maybe" } } }),
+            "'/hashServer/settings/ACCESS_LOG': 'maybe' does not match pattern '^(?i:on|off|",
+        ),
+        (
+            json!({ "hashServer": { "settings": { "ACCESS_LOG": 2 } } }),
+            "'/hashServer/settings/ACCESS_LOG': maximum: got 2, want 1",
+        ),
+        (
+            // What YAML makes of yes without quotes.
+            json!({ "helloServer": { "settings": { "MESSAGE": true } } }),
+            "'/helloServer/settings/MESSAGE': got boolean",
         ),
         (
             json!({ "hashServer": { "settings": { "PORT": 80 } } }),

@@ -109,6 +109,15 @@ fn values_reach_the_objects() {
             ],
         ),
         (
+            "switches",
+            vec![
+                "\"ACCESS_LOG\":\"false\"",
+                "\"ACCESS_LOG\":\"0\"",
+                "\"REDIS_TLS\":\"true\"",
+                "\"REDIS_REQUIRE_DURABLE\":\"Yes\"",
+            ],
+        ),
+        (
             "everything at once",
             vec![
                 "\"ingressClassName\":\"nginx\"",
