@@ -132,9 +132,11 @@ metadata:
   labels:
     {{- include "microservices.labels" (dict "root" .root "name" .name "component" (include "microservices.component" .name) "version" .root.Chart.AppVersion) | nindent 4 }}
 spec:
-  # With an autoscaler the number is the autoscaler's business.
-  {{- if not (dig "autoscaling" "enabled" false .values) }}
-  replicas: {{ .values.replicas }}
+  {{- if dig "autoscaling" "enabled" false .values }}
+  # Once it runs, the number is the autoscaler's business: an upgrade keeps it.
+  replicas: {{ dig "spec" "replicas" .values.replicas (lookup "apps/v1" "Deployment" .root.Release.Namespace .name) }}
+  {{- else }}
+  replicas: {{ .values.replicas | default 2 }}
   {{- end }}
   revisionHistoryLimit: 3
   # A new pod has served for this long before an old one goes.

@@ -1,7 +1,8 @@
-"""Installs the chart with Helm, into a cluster that only writes down what it is told to create.
+"""Installs the chart with Helm, into a cluster that only keeps Helm's record of it.
 
-Reads a JSON object {name: values} from standard input. Writes one {name: result} to standard
-output, where a result is {"objects": [...], "hooks": [...], "notes": "..."} or {"error": "..."}.
+Reads a JSON object {name: [values, object...]} from standard input, where the objects are in the
+cluster already. Writes one {name: result} to standard output, where a result is
+{"objects": [...], "hooks": [...], "notes": "..."} or {"error": "..."}.
 With the argument "lint", it lints the chart instead and writes what Helm says.
 """
 
@@ -42,13 +43,14 @@ KINDS = [
 
 
 class Cluster(http.server.ThreadingHTTPServer):
-    """The API of an empty cluster."""
+    """The API of a cluster with these objects and no others."""
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, existing=()):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.written = []
+        self.release = None
+        self.existing = {path(found): owned(found) for found in existing}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def kubeconfig(self):
@@ -71,6 +73,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.split("?")[0].strip("/")
+        if path in self.server.existing:
+            return self.answer(200, self.server.existing[path])
         parts = path.split("/")
         if path == "version":
             self.answer(200, {"major": "1", "minor": "35", "gitVersion": "v1.35.0"})
@@ -92,9 +96,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_PUT(self):
         self.keep(200)
 
+    def do_PATCH(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, self.server.existing[self.path.split("?")[0].strip("/")])
+
     def keep(self, status):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.written.append(body)
+        # Helm's own record of the release, the one thing that comes as protobuf: in it, the
+        # compressed JSON in base64.
+        if body.startswith(b"k8s\0"):
+            packed = re.search(rb"H4sI[A-Za-z0-9+/=]+", body).group()
+            self.server.release = json.loads(gzip.decompress(base64.b64decode(packed)))
         self.send(status, self.headers["Content-Type"], body)
 
     def answer(self, status, document):
@@ -109,6 +121,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def path(found):
+    """Where the API has this object."""
+    version, plural = next((version, plural) for version, plural, kind in KINDS
+                           if kind == found["kind"])
+    api = "apis" if "/" in version else "api"
+    return f"{api}/{version}/namespaces/{NAMESPACE}/{plural}/{found['metadata']['name']}"
+
+
+def owned(found):
+    """The object as one of this release."""
+    version = next(version for version, _, kind in KINDS if kind == found["kind"])
+    found["metadata"].update({
+        "namespace": NAMESPACE,
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {"meta.helm.sh/release-name": RELEASE,
+                        "meta.helm.sh/release-namespace": NAMESPACE},
+    })
+    return {"apiVersion": version} | found
 
 
 def groups():
@@ -128,8 +160,9 @@ def resources(version):
         for of_version, plural, kind in KINDS if of_version == version]}
 
 
-def install(values):
-    cluster = Cluster()
+def install(case):
+    values, *existing = case
+    cluster = Cluster(existing)
     configuration = helm_sdkpy.Configuration(NAMESPACE, kubeconfig=cluster.kubeconfig())
     action = helm_sdkpy.Install(configuration)
     try:
@@ -138,15 +171,8 @@ def install(values):
         return {"error": str(error)}
     finally:
         cluster.shutdown()
-    objects, release = [], None
-    for body in cluster.written:
-        if body.startswith(b"k8s\0"):
-            # Helm's own record of the release, the one thing that comes as protobuf: in it, the
-            # compressed JSON in base64.
-            packed = re.search(rb"H4sI[A-Za-z0-9+/=]+", body).group()
-            release = json.loads(gzip.decompress(base64.b64decode(packed)))
-        else:
-            objects.append(json.loads(body))
+    release = cluster.release
+    objects = [found for found in yaml.safe_load_all(release["manifest"]) if found]
     hooks = [yaml.safe_load(hook["manifest"]) for hook in release.get("hooks", [])]
     return {"objects": objects, "hooks": hooks, "notes": release["info"]["notes"]}
 

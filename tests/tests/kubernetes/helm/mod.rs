@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use e2e::skip;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::pod::Pod;
 use crate::rendered::{Objects, available, full_name};
@@ -27,8 +27,15 @@ fn installed() -> &'static BTreeMap<String, Value> {
     })
 }
 
+/// Installs with the values of each case, or with the first of a list, whose others are objects
+/// that the cluster has already.
 fn install(cases: &Map<String, Value>) -> BTreeMap<String, Value> {
-    let output = python("helm.py", &[], &Value::from(cases.clone()).to_string());
+    let lists = cases.iter().map(|(name, case)| match case {
+        Value::Array(_) => (name.clone(), case.clone()),
+        values => (name.clone(), json!([values])),
+    });
+    let lists: Map<String, Value> = lists.collect();
+    let output = python("helm.py", &[], &Value::from(lists).to_string());
     serde_json::from_str(&output).unwrap()
 }
 
@@ -187,6 +194,21 @@ fn values_that_make_no_sense_are_refused_in_words_that_help() {
             .unwrap_or_default();
         assert!(error.contains(words), "{values}: {error}");
     }
+}
+
+#[test]
+fn an_autoscaler_for_a_running_deployment_keeps_its_pods() {
+    if cannot_run() {
+        return;
+    }
+    let values = json!({ "hashServer": { "autoscaling": { "enabled": true } } });
+    let running = json!({ "kind": "Deployment", "metadata": { "name": "hash-server" },
+        "spec": { "replicas": 4 } });
+    let case = ("x".to_owned(), json!([values, running]));
+    let result = &install(&Map::from_iter([case]))["x"];
+    let mut objects = result["objects"].as_array().unwrap().iter();
+    let deployment = objects.find(|object| full_name(object) == "Deployment/hash-server");
+    assert_eq!(deployment.unwrap()["spec"]["replicas"], 4, "{result}");
 }
 
 #[test]
