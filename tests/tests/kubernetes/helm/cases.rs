@@ -121,6 +121,27 @@ pub(super) fn bad() -> Vec<(Value, &'static str)> {
             "'/helloServer/settings/MESSAGE': got boolean",
         ),
         (
+            json!({ "persistenceServer": { "replicas": 3 } }),
+            "persistenceServer.replicas is 3, and store is file",
+        ),
+        (
+            json!({ "externalStore": { "settings": { "STORE": "redis" } } }),
+            "externalStore.settings is given, and store is file",
+        ),
+        (
+            json!({ "store": "redis", "postgres": { "existingSecret": "mine" } }),
+            "postgres.existingSecret is given, and store is redis",
+        ),
+        (
+            json!({ "store": "postgres", "persistenceServer": { "settings": { "REDIS_DB": 1 } } }),
+            "REDIS_DB is set, and the store is postgres",
+        ),
+        (
+            json!({ "store": "external",
+                "externalStore": { "settings": { "STORE": "redis", "PGHOST": "db" } } }),
+            "PGHOST is set, and the store is redis",
+        ),
+        (
             json!({ "hashServer": { "settings": { "PORT": 80 } } }),
             "additional properties 'PORT' not allowed",
         ),
@@ -172,5 +193,77 @@ pub(super) fn bad() -> Vec<(Value, &'static str)> {
             json!({ "hashServer": { "resources": { "limits": { "memory": "lots" } } } }),
             "'/hashServer/resources/limits/memory': 'lots' does not match",
         ),
+    ]
+}
+
+/// What is in the cluster, values, and what is said of them, if they are refused.
+pub(super) fn with_numbers() -> Vec<(Vec<Value>, Value, Option<&'static str>)> {
+    let running = |store: &str, data: Value| {
+        let selector = json!({ "store": store });
+        vec![
+            json!({ "kind": "ConfigMap", "metadata": { "name": "persistence-server" }, "data": data }),
+            json!({ "kind": "Service", "metadata": { "name": "persistence-server" },
+                "spec": { "selector": selector } }),
+        ]
+    };
+    let claim = |of: &str| {
+        let name = format!("data-{of}-0");
+        vec![json!({ "kind": "PersistentVolumeClaim", "metadata": { "name": name } })]
+    };
+    let on = |store: &str, floor: u64| {
+        let settings = json!({ "SEQUENCE_FLOOR": floor });
+        json!({ "store": store, "persistenceServer": { "settings": settings } })
+    };
+    let elsewhere = json!({ "store": "external",
+        "externalStore": { "settings": { "STORE": "redis", "REDIS_HOST": "b" } } });
+    let file = json!({ "STORE": "file" });
+    let moved = json!({ "STORE": "redis", "REDIS_HOST": "redis", "SEQUENCE_FLOOR": "1000" });
+    let external = json!({ "STORE": "redis", "REDIS_HOST": "a" });
+    let both = [running("redis", moved.clone()), claim("persistence-server")].concat();
+    let begin_again =
+        "the numbers would begin again: set persistenceServer.settings.SEQUENCE_FLOOR";
+    vec![
+        (
+            running("file", file.clone()),
+            on("redis", 0),
+            Some("the store changes from file to redis"),
+        ),
+        (
+            running("file", file.clone()),
+            on("redis", 0),
+            Some(begin_again),
+        ),
+        (running("file", file.clone()), on("redis", 1000), None),
+        (running("file", file), on("file", 0), None),
+        // Moved already: what the old store has left stands in the way of nothing.
+        (both.clone(), on("redis", 1000), None),
+        (both, on("redis", 0), None),
+        // The mark of the last change is below the numbers of today.
+        (
+            running("redis", moved.clone()),
+            on("postgres", 1000),
+            Some(begin_again),
+        ),
+        (running("redis", moved.clone()), on("postgres", 2000), None),
+        (
+            running("redis", moved),
+            elsewhere.clone(),
+            Some("from redis to external redis b"),
+        ),
+        (
+            running("external", external),
+            elsewhere.clone(),
+            Some("from external redis a to external redis b"),
+        ),
+        // After helm uninstall the claims are what is left.
+        (
+            claim("persistence-server"),
+            on("redis", 0),
+            Some("data-persistence-server-0"),
+        ),
+        (claim("redis"), on("file", 0), Some("data-redis-0")),
+        (claim("etcd"), elsewhere, Some("data-etcd-0")),
+        (claim("postgres"), on("etcd", 1000), None),
+        (claim("postgres"), on("postgres", 0), None),
     ]
 }

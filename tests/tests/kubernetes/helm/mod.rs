@@ -4,6 +4,7 @@ mod cases;
 mod parity;
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::OnceLock;
 
 use e2e::skip;
@@ -193,6 +194,28 @@ fn values_that_make_no_sense_are_refused_in_words_that_help() {
             .as_str()
             .unwrap_or_default();
         assert!(error.contains(words), "{values}: {error}");
+    }
+}
+
+#[test]
+fn another_store_is_refused_where_numbers_would_be_repeated() {
+    if cannot_run() {
+        return;
+    }
+    let with_numbers = cases::with_numbers();
+    let cases = with_numbers.iter().enumerate();
+    let cases = cases.map(|(index, (existing, values, _))| {
+        let case = [slice::from_ref(values), existing].concat();
+        (index.to_string(), Value::from(case))
+    });
+    let results = install(&cases.collect());
+    for (index, (existing, values, words)) in with_numbers.iter().enumerate() {
+        let error = results[&index.to_string()]["error"].as_str();
+        let as_expected = match words {
+            Some(words) => error.is_some_and(|error| error.contains(words)),
+            None => error.is_none(),
+        };
+        assert!(as_expected, "{existing:?} {values}: {error:?}");
     }
 }
 
