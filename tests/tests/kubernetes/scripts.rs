@@ -1,11 +1,12 @@
-//! `make k8s-e2e`, against a kubectl that only writes down what it is asked, since there may be no
+//! `make k8s-e2e` and `make k8s-forward`, against a kubectl that only writes down what it is asked, since there may be no
 //! cluster here. What it would apply is built for real.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use e2e::launch::{Launch, Output};
-use e2e::skip;
+use e2e::{skip, wait};
 use tempfile::TempDir;
 
 use crate::rendered::available;
@@ -143,6 +144,36 @@ fn it_cleans_up_when_it_cannot_go_on() {
     let run = run(&["file"], FINE, "wait pod");
     assert!(!run.output.status.success());
     run.position("delete namespace microservices-e2e-file");
+}
+
+#[test]
+fn a_port_forward_that_ends_is_named_and_ends_the_others() {
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("record");
+    let kubectl = folder.path().join("kubectl");
+    let text = r#"#!/bin/sh
+case $* in *hash-server*) until [ "$(wc -l <"$RECORD")" = 2 ]; do sleep 0.1; done; exit 1 ;; esac
+echo $$ >>"$RECORD"
+exec sleep 600
+"#;
+    fs::write(&kubectl, text).unwrap();
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&record, "").unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let launch = Launch::new(root().join("scripts/k8s-forward"))
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .env("RECORD", &record);
+    let output = launch.run_to_end(LIMIT);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    let words = "the port-forward to hash-server:8082 has ended";
+    assert!(output.stderr.contains(words), "{}", output.stderr);
+    let others = fs::read_to_string(record).unwrap();
+    assert_eq!(others.lines().count(), 2);
+    for process in others.lines() {
+        wait::until("the end of the others", LIMIT, || {
+            (!Path::new("/proc").join(process).exists()).then_some(())
+        });
+    }
 }
 
 #[test]
