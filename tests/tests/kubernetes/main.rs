@@ -10,6 +10,7 @@ mod pod;
 mod rendered;
 mod scripts;
 mod security;
+mod skaffold;
 mod timing;
 mod tools;
 
