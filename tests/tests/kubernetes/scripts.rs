@@ -1,5 +1,5 @@
-//! `make k8s-e2e` and `make k8s-forward`, against a kubectl that only writes down what it is asked, since there may be no
-//! cluster here. What it would apply is built for real.
+//! `make k8s-e2e` and `make k8s-forward`, against a kubectl that only writes down what it is asked,
+//! since there may be no cluster here. What it would apply is built for real.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
