@@ -145,42 +145,6 @@ fn a_roll_takes_no_pod_away_before_its_successor_serves() {
 }
 
 #[test]
-fn a_second_apply_finds_nothing_to_change() {
-    if skip::unless(available()) {
-        return;
-    }
-    // kubectl replaces these as a whole, so what the API server fills in has to be there.
-    for (name, objects) in everything() {
-        for object in objects.iter().filter(|object| !object["spec"].is_null()) {
-            let what = format!("{name}: {}", full_name(object));
-            let spec = &object["spec"];
-            let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-            if spec["strategy"].is_object() {
-                assert!(spec["strategy"]["type"].is_string(), "{what}");
-            }
-            for claim in list(&spec["volumeClaimTemplates"]) {
-                assert_eq!(claim["apiVersion"], "v1", "{what}");
-                assert_eq!(claim["kind"], "PersistentVolumeClaim", "{what}");
-                assert_eq!(claim["spec"]["volumeMode"], "Filesystem", "{what}");
-                assert_eq!(claim["status"]["phase"], "Pending", "{what}");
-            }
-            if object["kind"] == "NetworkPolicy" {
-                let rules = [list(&spec["ingress"]), list(&spec["egress"])].concat();
-                for port in rules.iter().flat_map(|rule| list(&rule["ports"])) {
-                    assert!(port["protocol"].is_string(), "{what}: {port}");
-                }
-            }
-            if object["kind"] == "HTTPRoute" {
-                assert_eq!(spec["parentRefs"][0]["kind"], "Gateway", "{what}");
-                let rule = &spec["rules"][0];
-                assert_eq!(rule["matches"][0]["path"]["value"], "/", "{what}");
-                assert_eq!(rule["backendRefs"][0]["weight"], 1, "{what}");
-            }
-        }
-    }
-}
-
-#[test]
 fn persistence_server_writes_no_line_for_each_request() {
     if skip::unless(available()) {
         return;

@@ -2,6 +2,7 @@
 //! pod, that they agree with the programs, and that the chart is the same system.
 
 mod agreement;
+mod apply;
 mod commands;
 mod conventions;
 mod guide;
