@@ -6,9 +6,14 @@ pub mod memory;
 pub mod postgres;
 pub mod redis;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use chassis::{Context, Counter, Gauge, prometheus_client::registry::Registry};
@@ -35,6 +40,13 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
             let store = FileStore::open(file, sequence, operations.clone(), move |error| {
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
+            if ends_with_its_container(&file.data_dir) {
+                tracing::warn!(
+                    "DATA_DIR is inside the container, and its numbers end with it; mount a volume \
+                     there (docker run -v numbers:/data)"
+                );
+                note = "numbers end with the container";
+            }
             let target = format!("file store in {}", file.data_dir.display());
             (Arc::new(move || Box::new(store.clone())), target)
         }
@@ -74,6 +86,13 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
         marks: Marks::above(settings.floor.get()),
         operations,
     })
+}
+
+/// Whether a directory is on the file system that a container begins with.
+fn ends_with_its_container(dir: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();
+    // Outside of a container the first process is another.
+    process::id() == 1 && device(dir) == device(Path::new("/"))
 }
 
 type Make = Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>;

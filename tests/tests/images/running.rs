@@ -209,6 +209,21 @@ fn the_commands_of_the_documentation_run_all_three() {
     docker(&["volume", "rm", &own("numbers")]);
 }
 
+#[test]
+fn a_container_without_a_volume_warns_that_its_numbers_end_with_it() {
+    if docker::skip() {
+        return;
+    }
+    let image = PERSISTENCE.tagged();
+    let with_a_volume = Container::run(&["--tmpfs=/data:uid=65532", &image]);
+    let without = Container::run(&[&image]);
+    for container in [&with_a_volume, &without] {
+        container.becomes("healthy");
+    }
+    assert!(without.logs().contains("mount a volume"));
+    assert!(!with_a_volume.logs().contains("mount a volume"));
+}
+
 /// Resident memory of the container's process, in megabytes.
 fn resident(service: &Container) -> f64 {
     let pid = inspect(&service.id)["State"]["Pid"].as_u64();
