@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
     net::SocketAddr,
     rc::Rc,
     thread,
@@ -39,6 +38,9 @@ const AFTER: Duration = Duration::from_secs(8);
 
 /// The rate is looked at in slots of this length.
 const SLOT: Duration = Duration::from_millis(250);
+
+/// A request that took longer was waiting for the store to come back.
+const PROMPT: Duration = Duration::from_millis(500);
 
 fn the_rate_is_back_soon_after_the_store_hung(kind: Kind) {
     after_an_outage_of_the_store(kind, Fault::BlackHole);
@@ -114,11 +116,17 @@ fn recovers(name: &str, proxy: &Proxy, fault: Fault, client: Builder) {
     }
 }
 
+struct Answered {
+    sent: Instant,
+    after: Duration,
+    number: u64,
+}
+
 struct Answers {
     /// Numbers that no request received.
     skipped: u64,
-    /// From the end of the outage to the first of four slots in which at least nine tenths of
-    /// the rate were answered with a number.
+    /// From the end of the outage until nine tenths of the requests are answered promptly, for a
+    /// second at least.
     recovered: Option<Duration>,
 }
 
@@ -141,9 +149,15 @@ fn under_open_load(
                 sent += 1;
                 let (answered, idle) = (Rc::clone(&answered), Rc::clone(&idle));
                 spawn_local(async move {
+                    let sent = Instant::now();
                     let kept = idle.borrow_mut().pop();
                     if let Some((number, connection)) = ask(addr, kept).await {
-                        answered.borrow_mut().push((Instant::now(), number));
+                        let answer = Answered {
+                            sent,
+                            after: sent.elapsed(),
+                            number,
+                        };
+                        answered.borrow_mut().push(answer);
                         idle.borrow_mut().push(connection);
                     }
                 });
@@ -154,7 +168,7 @@ fn under_open_load(
         LocalSet::new().block_on(&runtime, load);
         let back = outage.join().expect("the outage does not panic");
         let answered = answered.take();
-        let numbers = || answered.iter().map(|(_, number)| *number);
+        let numbers = || answered.iter().map(|answer| answer.number);
         let span = numbers()
             .max()
             .zip(numbers().min())
@@ -186,19 +200,19 @@ async fn ask(addr: SocketAddr, kept: Option<TcpStream>) -> Option<(u64, TcpStrea
     Some((number[..end].parse().ok()?, connection))
 }
 
-fn recovery(answered: &[(Instant, u64)], back: Instant, rate: u64) -> Option<Duration> {
-    let slots = u32::try_from(AFTER.as_millis() / SLOT.as_millis()).expect("few slots");
-    let mut counts = BTreeMap::new();
-    for (moment, _) in answered {
-        if let Some(since) = moment.checked_duration_since(back) {
-            *counts
-                .entry(since.as_millis() / SLOT.as_millis())
-                .or_insert(0) += 1;
+fn recovery(answered: &[Answered], back: Instant, rate: u64) -> Option<Duration> {
+    let slots = usize::try_from(AFTER.as_millis() / SLOT.as_millis()).expect("few slots");
+    let mut prompt = vec![0; slots];
+    for answer in answered.iter().filter(|answer| answer.after <= PROMPT) {
+        if let Some(since) = answer.sent.checked_duration_since(back)
+            && let Some(count) = prompt.get_mut((since.as_millis() / SLOT.as_millis()) as usize)
+        {
+            *count += 1;
         }
     }
     let enough = SLOT.as_secs_f64() * rate as f64 * 0.9;
-    let good = |slot: &u32| f64::from(*counts.get(&u128::from(*slot)).unwrap_or(&0)) >= enough;
-    // A burst of what had waited is no rate: it lasts for a second.
-    let from = (0..slots - 4).find(|&first| (first..first + 4).all(|slot| good(&slot)));
-    from.map(|slot| SLOT * slot)
+    let is_back = |slots: &[u32]| slots.iter().all(|&count| f64::from(count) >= enough);
+    let first = prompt.windows(4).position(is_back)?;
+    // The first of those requests may have waited so long.
+    Some(SLOT * u32::try_from(first).expect("few slots") + PROMPT)
 }
