@@ -128,6 +128,7 @@ impl Serving {
         })?;
         health.started();
         let targets = dependencies.iter().map(|dependency| &*dependency.target);
+        let targets: Vec<_> = targets.collect();
         info!(
             name = program.name,
             version = program.version,
@@ -135,7 +136,7 @@ impl Serving {
             workers,
             public = %public_address,
             admin = %admin_address,
-            backend = targets.collect::<Vec<_>>().join(", "),
+            backend = (!targets.is_empty()).then(|| targets.join(", ")),
             "listening"
         );
         let watch = |dependency| spawn_local(health.clone().watch(dependency));
