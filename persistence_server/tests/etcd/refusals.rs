@@ -88,8 +88,8 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
     };
     let url = server.endpoints();
 
-    let nobody = store(settings(&url)).handle();
-    let reason = check(&nobody).await.unwrap_err();
+    let without_login = store(settings(&url)).handle();
+    let reason = check(&without_login).await.unwrap_err();
     let words = "user name is empty; set ETCD_USERNAME and ETCD_PASSWORD";
     assert_eq!(reason, format!("etcd at {url}: {words}"));
 

@@ -101,7 +101,7 @@ impl MakeRun {
 
     fn ctrl_c(&mut self) {
         let keyboard = self.terminal.stdin.as_mut().expect("it is piped");
-        // Nobody reads it where the command has ended already.
+        // It is not read where the command has ended already.
         let _ = keyboard.write_all(b"\x03");
     }
 
