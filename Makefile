@@ -30,10 +30,10 @@ deny:
 	@cargo deny --version >/dev/null 2>&1 || \
 		cargo install cargo-deny --locked --no-default-features --debug
 	@cargo fetch --locked --quiet
-	cargo deny --offline --log-level error check bans licenses sources
+	cargo deny --config scripts/deny.toml --offline --log-level error check bans licenses sources
 
 scripts:
-	shellcheck $(filter-out %.txt,$(wildcard scripts/*)) docker/compile docker/toolchain \
+	shellcheck $(filter-out %.txt %.toml %.yaml,$(wildcard scripts/*)) docker/compile docker/toolchain \
 		tests/*.sh tests/kubernetes/install-tools tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
 
 lint:
