@@ -1,8 +1,8 @@
 # The front door: `make` lists the tasks.
 
-SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy doc deny scripts lint images up sbom bench soak clean
+.PHONY: help run test check fmt clippy doc deny advisories cargo-deny scripts lint images up sbom \
+	bench soak clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,13 +24,18 @@ clippy:
 doc:
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
 
-# Not the advisories: they change without a commit, so they are not a test. Compiling cargo-deny
-# with optimisation would take longer than it ever saves here.
-deny:
-	@cargo deny --version >/dev/null 2>&1 || \
-		cargo install cargo-deny --locked --no-default-features --debug
+deny: cargo-deny
 	@cargo fetch --locked --quiet
 	cargo deny --config scripts/deny.toml --offline --log-level error check bans licenses sources
+
+# Not a part of the tests: advisories change without a commit.
+advisories: cargo-deny ## Check the dependencies against the RustSec advisories
+	cargo deny --config scripts/deny.toml --log-level error check advisories
+
+# Optimised, it would compile for longer than that ever saves here.
+cargo-deny:
+	@cargo deny --version >/dev/null 2>&1 || \
+		cargo install cargo-deny --locked --no-default-features --debug
 
 scripts:
 	shellcheck $(filter-out %.txt %.toml %.yaml,$(wildcard scripts/*)) docker/compile docker/toolchain \
