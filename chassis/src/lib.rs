@@ -26,14 +26,12 @@ mod service;
 mod serving;
 pub mod settings;
 
-pub use prometheus_client;
 #[doc(hidden)]
 pub use serde;
 
 pub use self::{
     connect::connect,
     life::Error,
-    metrics::{Counter, Gauge},
     program::Program,
     resource::{fresh_json, options, resource},
     run::{BadSettings, run},

@@ -80,55 +80,31 @@ fn add(counter: &AtomicU64, n: u64) {
     );
 }
 
-/// A counter that something else keeps, read when somebody asks for it.
-pub struct Counter(Box<dyn Fn() -> u64 + Send + Sync>);
-
-impl Counter {
-    /// The counter that `read` returns; it must never go down.
-    pub fn new(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Box::new(read))
-    }
+/// A number that something else keeps, read whenever the metrics are.
+pub(crate) struct Reading {
+    /// A counter, which must never go down, or a gauge.
+    pub(crate) kind: MetricType,
+    pub(crate) read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// A number that goes up and down, read when somebody asks for it.
-pub struct Gauge(Counter);
-
-impl Gauge {
-    /// The gauge that `read` returns.
-    pub fn new(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Counter::new(read))
-    }
-}
-
-impl fmt::Debug for Gauge {
+impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Gauge").field(&(self.0.0)()).finish()
+        f.debug_tuple("Reading").field(&(self.read)()).finish()
     }
 }
 
-impl EncodeMetric for Gauge {
+impl EncodeMetric for Reading {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        encoder.encode_gauge(&(self.0.0)())
+        match self.kind {
+            MetricType::Counter => {
+                encoder.encode_counter::<NoLabelSet, _, u64>(&(self.read)(), None)
+            }
+            _ => encoder.encode_gauge(&(self.read)()),
+        }
     }
 
     fn metric_type(&self) -> MetricType {
-        MetricType::Gauge
-    }
-}
-
-impl fmt::Debug for Counter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Counter").field(&(self.0)()).finish()
-    }
-}
-
-impl EncodeMetric for Counter {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        encoder.encode_counter::<NoLabelSet, _, u64>(&(self.0)(), None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
+        self.kind
     }
 }
 

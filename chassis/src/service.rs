@@ -1,12 +1,12 @@
 //! What a service gives to the chassis.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc};
 
-use actix_web::web::ServiceConfig;
-use prometheus_client::registry::Registry;
+use actix_web::Resource;
+use prometheus_client::{metrics::MetricType, registry::Registry};
 use tokio::sync::mpsc;
 
-use crate::{health::Dependency, http::Routes, settings::Common};
+use crate::{health::Dependency, http::Routes, metrics::Reading, settings::Common};
 
 /// What a service is built from, besides its own settings.
 #[derive(Clone, Debug)]
@@ -29,26 +29,28 @@ impl Fatal {
     }
 }
 
-/// A service: its resources, its dependencies and its metrics.
+/// A service: its resource, its dependencies and its metrics.
 pub struct Service {
     pub(crate) routes: Routes,
-    pub(crate) paths: Vec<&'static str>,
+    pub(crate) path: &'static str,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) registry: Registry,
 }
 
 impl Service {
-    /// A service with resources at `paths`, which `routes` registers.
+    /// A service with one resource, which `make` makes at `path`.
     ///
-    /// `routes` is called once on every worker thread and on that thread's runtime, so that it
-    /// can make what belongs to one worker.
+    /// `make` is called once on every worker thread and on that thread's runtime, so that it can
+    /// make what belongs to one worker.
     pub fn new(
-        paths: impl IntoIterator<Item = &'static str>,
-        routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static,
+        path: &'static str,
+        make: impl Fn(&'static str) -> Resource + Send + Sync + 'static,
     ) -> Self {
         Self {
-            routes: Arc::new(routes),
-            paths: paths.into_iter().collect(),
+            routes: Arc::new(move |routes| {
+                routes.service(make(path));
+            }),
+            path,
             dependencies: Vec::new(),
             registry: Registry::default(),
         }
@@ -60,27 +62,55 @@ impl Service {
     /// The check is called every second and has 950 ms to answer: with a note for people (or an
     /// empty one), or with the reason why the dependency is down.
     #[must_use]
-    pub fn depends_on<F>(
+    pub fn depends_on(
         mut self,
         name: &'static str,
         target: String,
-        check: impl Fn() -> F + 'static,
-    ) -> Self
-    where
-        F: Future<Output = Result<String, String>> + 'static,
-    {
+        check: impl AsyncFn() -> Result<String, String> + 'static,
+    ) -> Self {
+        let check = Rc::new(check);
         self.dependencies.push(Dependency {
             name,
             target,
-            check: Box::new(move || Box::pin(check())),
+            check: Box::new(move || {
+                let check = Rc::clone(&check);
+                Box::pin(async move { check().await })
+            }),
         });
         self
     }
 
-    /// Adds metrics to those of the chassis.
+    /// Adds a counter to the metrics. `read` is called whenever they are read, and must never
+    /// return less than before.
     #[must_use]
-    pub fn metrics(mut self, register: impl FnOnce(&mut Registry)) -> Self {
-        register(&mut self.registry);
+    pub fn counter(
+        self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.metric(MetricType::Counter, name, help, Box::new(read))
+    }
+
+    /// Adds a number that goes up and down to the metrics.
+    #[must_use]
+    pub fn gauge(
+        self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.metric(MetricType::Gauge, name, help, Box::new(read))
+    }
+
+    pub(crate) fn metric(
+        mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        read: Box<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Self {
+        self.registry.register(name, help, Reading { kind, read });
         self
     }
 }
@@ -88,7 +118,7 @@ impl Service {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("paths", &self.paths)
+            .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }

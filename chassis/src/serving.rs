@@ -4,7 +4,10 @@ use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_server::{Server, ServerHandle};
 use actix_web::http::header::HeaderValue;
-use prometheus_client::{metrics::info::Info, registry::Registry};
+use prometheus_client::{
+    metrics::{MetricType, info::Info},
+    registry::Registry,
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_local},
@@ -20,7 +23,7 @@ use crate::{
     life::Error,
     listener::{bind, refuse_more},
     logs,
-    metrics::{Counter, RequestMetrics},
+    metrics::{Reading, RequestMetrics},
     open_files,
     program::Program,
     service::Service,
@@ -61,7 +64,7 @@ impl Serving {
     ) -> Result<Self, Error> {
         let Service {
             routes,
-            paths,
+            path,
             dependencies,
             registry,
         } = service;
@@ -88,7 +91,7 @@ impl Serving {
             metrics: None,
             access_log: None,
             request_timeout: common.request_timeout(),
-            routes: paths.into(),
+            route: path,
         };
         let workers = common.worker_threads();
         let (public_address, admin_address) =
@@ -224,13 +227,19 @@ fn with_own_metrics(
         registry.register(
             "access_log_dropped_lines",
             "Lines dropped because standard output was not read",
-            Counter::new(log.dropped()),
+            Reading {
+                kind: MetricType::Counter,
+                read: Box::new(log.dropped()),
+            },
         );
     }
     registry.register(
         "log_dropped_lines",
         "Lines dropped because standard error was not read",
-        Counter::new(logs::dropped),
+        Reading {
+            kind: MetricType::Counter,
+            read: Box::new(logs::dropped),
+        },
     );
     Arc::new(registry)
 }

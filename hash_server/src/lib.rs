@@ -1,9 +1,9 @@
 //! Answers each request with a fresh integer and its SHA-256; stands for a front end that
 //! scales out.
 
-pub mod upstream;
+mod persistence;
 
-use std::{num::NonZeroU16, rc::Rc};
+use std::num::NonZeroU16;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -19,12 +19,10 @@ use chassis::{
     resource,
     settings::{A_HOST, Host},
 };
-use sequence::{
-    Coalescer, Count, Limits, Marks, Monitor, Ratchet, Store as _, service::with_metrics, wire,
-};
+use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store as _, wire};
 use sha2::{Digest as _, Sha256};
 
-use self::upstream::HttpSequence;
+pub use self::persistence::HttpSequence;
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {
@@ -48,50 +46,69 @@ chassis::settings! {
 
 /// The service with its one resource.
 pub fn service(settings: &Settings, context: &Context) -> Service {
-    let limits = Limits::from_settings(&context.common);
-    let monitor = Monitor::default();
-    let host = settings.persistence_host.clone();
-    let port = settings.persistence_port.get();
-    let target = format!("persistence at {}", host.with_port(port));
-    let marks = Marks::default();
-    let of_check = (marks.clone(), monitor.clone());
-    let connect = move || Ratchet::new(HttpSequence::new(&host, port), marks.clone());
-    let checked = Rc::new(connect());
-    let of_workers = monitor.clone();
+    let common = &context.common;
+    let limits = Limits::new(common.request_timeout(), common.in_flight_per_worker());
+    let (marks, monitor) = (Marks::default(), Monitor::default());
+    let persistence = HttpSequence::new(&settings.persistence_host, settings.persistence_port);
+    let target = persistence.target();
+    let ratchet = Ratchet::new(persistence, marks.clone());
 
-    let service = Service::new(["/"], move |routes| {
+    let (checked, workers) = (ratchet.clone(), monitor.clone());
+    let mut service = Service::new("/", move |path| {
         // Called once on each worker, so each has one connection and one coalescer of its own.
-        let coalescer = Coalescer::start(connect(), limits, of_workers.clone());
-        routes
-            .app_data(web::Data::new(coalescer))
-            .service(resource("/", [Method::GET], hash));
-    })
-    .depends_on("persistence", target, move || {
-        let (persistence, (marks, monitor)) = (Rc::clone(&checked), of_check.clone());
-        async move {
-            let check = async {
-                // Not through the ratchet: it may be a second behind.
-                marks.note(persistence.store().check().await?);
-                monitor.confirm(&*persistence).await
-            };
-            let result = check.await.map(|()| String::new());
-            result.map_err(|error| error.chain())
-        }
+        let coalescer = Coalescer::start(ratchet.clone(), limits, workers.clone());
+        resource(path, [Method::GET], hash).app_data(web::Data::new(coalescer))
     });
-    with_metrics(service, &monitor)
+    for (name, help, read) in Monitor::COUNTERS {
+        let monitor = monitor.clone();
+        service = service.counter(name, help, move || read(&monitor));
+    }
+    service.depends_on("persistence", target, async move || {
+        // Not through the ratchet: what persistence_server knows may be a second behind.
+        let last = checked
+            .store()
+            .check()
+            .await
+            .map_err(|error| error.chain())?;
+        marks.note(last);
+        let confirmed = monitor.confirm(&checked).await;
+        confirmed
+            .map(|()| String::new())
+            .map_err(|error| error.chain())
+    })
 }
 
-/// Answers a number that nobody else gets, and the SHA-256 of its decimal digits.
+/// Answers a number that no other request gets, and the SHA-256 of its decimal digits.
 async fn hash(
     request: HttpRequest,
     coalescer: web::Data<Coalescer>,
 ) -> Result<HttpResponse, Problem> {
     accept::require(&request, "application/json")?;
-    let number = coalescer.reserve(Count::ONE).await?.first();
+    let number = coalescer
+        .reserve(Count::ONE)
+        .await
+        .map_err(problem)?
+        .first();
     let hash = Sha256::digest(number.to_string());
     let json = wire::encode_hashed(number, &hash);
     let mut answer = fresh_json(StatusCode::OK, json);
     let vary = HeaderValue::from_static("Accept");
     answer.headers_mut().insert(VARY, vary);
     Ok(answer)
+}
+
+/// What a client is told when there is no number. The cause is in the log.
+fn problem(error: Error) -> Problem {
+    match error {
+        Error::Exhausted => Problem::unavailable("the last number has been handed out", 3600)
+            .typed(wire::EXHAUSTED, "sequence exhausted"),
+        Error::Overloaded => {
+            Problem::unavailable("too many requests are waiting; try again later", 1)
+        }
+        Error::TimedOut => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "no number could be reserved in time; try again",
+        ),
+        _ => Problem::unavailable("no number can be reserved at the moment; try again", 1),
+    }
 }

@@ -34,13 +34,13 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub fn service(settings: &Settings) -> Service {
     // Made once: a clone for each answer costs a reference count.
     let greeting = web::Bytes::from(format!("{}\n", settings.message));
-    Service::new(["/"], move |routes| {
+    Service::new("/", move |path| {
         let greeting = greeting.clone();
         let greet = move |request: HttpRequest| {
             let answer = greet(&request, &greeting);
             async move { answer }
         };
-        routes.service(resource("/", [Method::GET, Method::HEAD], greet));
+        resource(path, [Method::GET, Method::HEAD], greet)
     })
 }
 

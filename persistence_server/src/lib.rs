@@ -2,8 +2,7 @@
 
 mod settings;
 pub mod store;
-
-use std::rc::Rc;
+mod tls;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -15,7 +14,7 @@ use chassis::{
     problem::{Problem, StatusCode},
     resource,
 };
-use sequence::{Coalescer, Count, Limits, Marks, Monitor, Store as _, service::with_metrics, wire};
+use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Store as _, wire};
 
 pub use self::settings::{
     EtcdSettings, FileSettings, Number, PostgresSettings, RedisSettings, SequenceName, Settings,
@@ -35,36 +34,50 @@ pub const PROGRAM: Program = Program {
 
 /// The service with its one resource, on an open store.
 pub fn service(store: OpenStore, context: &Context) -> Service {
-    let limits = Limits::from_settings(&context.common);
+    let common = &context.common;
+    let limits = Limits::new(common.request_timeout(), common.in_flight_per_worker());
     let monitor = Monitor::default();
-    let checked = Rc::new(store.handle());
-    let (target, note) = (store.target().to_owned(), store.note());
-    let operations = store.metrics();
-    let (of_workers, of_check) = (monitor.clone(), monitor.clone());
+    let checked = store.handle();
+    let (target, note) = (store.target.clone(), store.note);
+    let (operations, marks) = (store.operations.clone(), store.marks.clone());
 
-    let service = Service::new(["/"], move |routes| {
+    let workers = monitor.clone();
+    let mut service = Service::new("/", move |path| {
         // Called once on each worker, so each has a coalescer of its own and needs no lock.
-        let coalescer = Coalescer::start(store.handle(), limits, of_workers.clone());
-        let resource = resource("/", [Method::GET, Method::POST], next)
-            .route(web::method(Method::OPTIONS).to(position));
-        routes
+        let coalescer = Coalescer::start(store.handle(), limits, workers.clone());
+        resource(path, [Method::GET, Method::POST], next)
+            .route(web::method(Method::OPTIONS).to(position))
             .app_data(web::Data::new(coalescer))
-            .app_data(web::Data::new(store.marks().clone()))
-            .service(resource);
-    })
-    .metrics(operations);
-    let service = service.depends_on("store", target, move || {
-        let (store, monitor) = (Rc::clone(&checked), of_check.clone());
-        async move {
-            let check = async {
-                store.check().await?;
-                monitor.confirm(&*store).await
-            };
-            let result = check.await.map(|()| note.to_owned());
-            result.map_err(|error| error.chain())
-        }
+            .app_data(web::Data::new(store.marks.clone()))
     });
-    with_metrics(service, &monitor)
+    for (name, help, read) in Monitor::COUNTERS {
+        let monitor = monitor.clone();
+        service = service.counter(name, help, move || read(&monitor));
+    }
+    let highest = marks.clone();
+    service
+        .counter(
+            "sequence_store_operations",
+            "Writes to the store, each for all reservations that were waiting",
+            move || operations.count(),
+        )
+        .gauge(
+            "sequence_highest_number",
+            "Highest number that this process has received from the store",
+            move || highest.highest(),
+        )
+        .counter(
+            "sequence_regressions",
+            "Times the store went backwards and was caught",
+            move || marks.regressions(),
+        )
+        .depends_on("store", target, async move || {
+            checked.check().await.map_err(|error| error.chain())?;
+            let confirmed = monitor.confirm(&checked).await;
+            confirmed
+                .map(|()| note.to_owned())
+                .map_err(|error| error.chain())
+        })
 }
 
 /// Answers OPTIONS, which takes nothing, with the last number known to be taken: `hash_server`
@@ -84,10 +97,29 @@ async fn next(
     accept::require(&request, "application/json")?;
     let count = wire::parse_query(request.query_string())
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let block = coalescer.reserve(count.unwrap_or(Count::ONE)).await?;
+    let block = coalescer
+        .reserve(count.unwrap_or(Count::ONE))
+        .await
+        .map_err(problem)?;
     let json = match count {
         None => wire::encode_number(block.first()),
         Some(_) => wire::encode_block(block),
     };
     Ok(fresh_json(StatusCode::OK, json))
+}
+
+/// What a client is told when there is no number. The cause is in the log.
+fn problem(error: Error) -> Problem {
+    match error {
+        Error::Exhausted => Problem::unavailable("the last number has been handed out", 3600)
+            .typed(wire::EXHAUSTED, "sequence exhausted"),
+        Error::Overloaded => {
+            Problem::unavailable("too many requests are waiting; try again later", 1)
+        }
+        Error::TimedOut => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "no number could be reserved in time; try again",
+        ),
+        _ => Problem::unavailable("no number can be reserved at the moment; try again", 1),
+    }
 }

@@ -41,7 +41,7 @@ async fn open(dir: &Path) -> FileStore {
 
 #[tokio::test]
 async fn the_memory_store_passes_the_contract() {
-    let store = MemoryStore::new(Operations::default());
+    let store = MemoryStore::open(Operations::default());
     contract::check_new(async || store.clone()).await;
     contract::check_store(async || store.clone()).await;
 }

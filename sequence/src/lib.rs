@@ -4,8 +4,8 @@
 //!   Stores implement it, and so does the HTTP client of a service that hands out numbers.
 //! * [`Coalescer`] lets many callers share one reservation at a time.
 //! * [`Ratchet`] stands in front of a [`Store`] and catches one that went backwards.
+//! * [`Reusable`] keeps the connection to a store or a server between calls.
 //! * [`wire`] is the JSON that carries blocks between services.
-//! * `service` (with the feature of that name) fits it into the chassis.
 //! * `contract` (with the feature of that name) is the suite that every implementation must pass.
 
 mod backoff;
@@ -14,10 +14,8 @@ mod coalescer;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
-mod kept;
 mod ratchet;
-#[cfg(feature = "service")]
-pub mod service;
+mod reusable;
 pub mod wire;
 
 use async_trait::async_trait;
@@ -27,8 +25,8 @@ pub use crate::{
     block::{Block, Count, InvalidBlock, InvalidCount, MAX_NUMBER},
     coalescer::{Coalescer, Limits, Monitor},
     error::{Cause, Error},
-    kept::Kept,
     ratchet::{Marks, Ratchet},
+    reusable::{Idle, Reusable},
 };
 
 /// Hands out numbers in blocks.

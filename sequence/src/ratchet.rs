@@ -70,7 +70,7 @@ impl Marks {
 /// asked*, or a check that finds less, is such an incident: the block is never answered, and the
 /// store is raised above the mark. (A comparison with the mark at the time of the answer would
 /// be wrong: the answers to two workers may cross.)
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ratchet<S> {
     store: S,
     marks: Marks,
@@ -97,9 +97,23 @@ impl<S: Store> Ratchet<S> {
         Ok(self.marks.highest())
     }
 
-    /// Raises a store that lost writes, unless another worker has done so since `mark` was read.
-    /// Returns the error for the call that found out.
-    async fn regressed(&self, mark: u64, found: String) -> Error {
+    /// Lets an answer pass that is new. For a stale one, which `stale` describes, or where the
+    /// store itself reports a loss, it raises the store, unless another worker has done so since
+    /// `mark` was read, and returns an error.
+    async fn guard<T>(
+        &self,
+        mark: u64,
+        answer: Result<T, Error>,
+        stale: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<T, Error> {
+        let found = match answer {
+            Ok(answer) => match stale(&answer) {
+                None => return Ok(answer),
+                Some(found) => found,
+            },
+            Err(Error::Regressed(cause)) => cause.to_string(),
+            Err(error) => return Err(error),
+        };
         let highest = self.marks.highest();
         if highest < mark.saturating_add(MARGIN) {
             self.marks.0.regressions.fetch_add(1, Ordering::Relaxed);
@@ -110,12 +124,12 @@ impl<S: Store> Ratchet<S> {
                     found,
                     reason, "the store lost writes and could not be raised"
                 );
-                return error;
+                return Err(error);
             }
             error!(found, target, "the store lost writes and was raised");
             self.marks.note(target);
         }
-        Error::regressed(found)
+        Err(Error::regressed(found))
     }
 }
 
@@ -123,18 +137,14 @@ impl<S: Store> Ratchet<S> {
 impl<S: Store> Sequence for Ratchet<S> {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         let mark = self.mark().await?;
-        match self.store.reserve(count).await {
-            Ok(block) if block.first() > mark => {
-                self.marks.note(block.last());
-                Ok(block)
-            }
-            Ok(block) => {
-                let found = format!("number {} came after {mark}", block.first());
-                Err(self.regressed(mark, found).await)
-            }
-            Err(Error::Regressed(cause)) => Err(self.regressed(mark, cause.to_string()).await),
-            Err(error) => Err(error),
-        }
+        let answer = self.store.reserve(count).await;
+        let stale = |block: &Block| {
+            let first = block.first();
+            (first <= mark).then(|| format!("number {first} came after {mark}"))
+        };
+        let block = self.guard(mark, answer, stale).await?;
+        self.marks.note(block.last());
+        Ok(block)
     }
 }
 
@@ -146,18 +156,11 @@ impl<S: Store> Store for Ratchet<S> {
 
     async fn check(&self) -> Result<u64, Error> {
         let mark = self.mark().await?;
-        match self.store.check().await {
-            Ok(last) if last >= mark => {
-                self.marks.note(last);
-                Ok(last)
-            }
-            Ok(last) => {
-                let found = format!("it holds {last} after {mark}");
-                Err(self.regressed(mark, found).await)
-            }
-            Err(Error::Regressed(cause)) => Err(self.regressed(mark, cause.to_string()).await),
-            Err(error) => Err(error),
-        }
+        let answer = self.store.check().await;
+        let stale = |last: &u64| (*last < mark).then(|| format!("it holds {last} after {mark}"));
+        let last = self.guard(mark, answer, stale).await?;
+        self.marks.note(last);
+        Ok(last)
     }
 }
 
@@ -267,8 +270,8 @@ mod tests {
         store.0.set(0);
         assert!(one.reserve(Count::ONE).await.is_err());
         // The answer to a call that the other had sent before the store was raised.
-        let late = two.regressed(mark, "number 2 came after 500".to_owned());
-        assert!(late.await.is_transient());
+        let late = two.guard(mark, Ok(2), |_| Some("number 2 came after 500".to_owned()));
+        assert!(late.await.unwrap_err().is_transient());
         assert_eq!((store.0.get(), marks.regressions()), (500 + MARGIN, 1));
     }
 

@@ -299,7 +299,7 @@ mod tests {
             metrics: None,
             access_log: None,
             request_timeout: HANDLERS,
-            routes: [].into(),
+            route: "/",
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! The store that forgets: for trying things out, and as a measure for the others.
+//! The store that forgets on restart: for experiments, and to measure the others against.
 
 use std::sync::{
     Arc,
@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use sequence::{Block, Count, Error, Sequence, Store};
 
-use super::Operations;
+use super::{Backend, Operations};
 
 /// A sequence in the memory of this process. A clone is the same sequence.
 #[derive(Clone, Debug, Default)]
@@ -19,11 +19,22 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// A sequence that begins at 1.
-    pub fn new(operations: Operations) -> Self {
+    pub fn open(operations: Operations) -> Self {
+        tracing::warn!("STORE=memory: numbers are forgotten on restart and begin at 1 again");
         Self {
             last: Arc::default(),
             operations,
         }
+    }
+}
+
+impl Backend for MemoryStore {
+    fn target(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn note(&self) -> &'static str {
+        "numbers are forgotten on restart"
     }
 }
 

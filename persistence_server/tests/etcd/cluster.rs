@@ -86,7 +86,7 @@ async fn one_member_that_is_down_or_hangs_costs_no_failed_reservation() {
     let follower = (leader + 1) % 3;
     let store = store(settings(&cluster.endpoints()));
     // Several, for each begins at a member of its own choice.
-    let handles: Vec<_> = (0..9).map(|_| store.handle()).collect();
+    let handles: Vec<_> = (0..9).map(|_| store.clone()).collect();
     let mut last = 0;
     for handle in &handles {
         last = reserve(handle, 1).await.unwrap().last();
@@ -94,7 +94,7 @@ async fn one_member_that_is_down_or_hangs_costs_no_failed_reservation() {
     cluster.pause(follower);
     for handle in handles
         .iter()
-        .chain(&[store.handle(), store.handle(), store.handle()])
+        .chain(&[store.clone(), store.clone(), store.clone()])
     {
         let block = reserve(handle, 1).await.unwrap();
         assert!(block.first() > last);
@@ -105,7 +105,7 @@ async fn one_member_that_is_down_or_hangs_costs_no_failed_reservation() {
     cluster.kill9(follower);
     for handle in handles
         .iter()
-        .chain(&[store.handle(), store.handle(), store.handle()])
+        .chain(&[store.clone(), store.clone(), store.clone()])
     {
         let block = reserve(handle, 1).await.unwrap();
         assert!(block.first() > last);
@@ -119,7 +119,7 @@ async fn without_a_majority_nothing_is_taken_and_the_reason_is_told() {
         return;
     }
     let mut cluster = three();
-    let handle = store(settings(&cluster.endpoints())).handle();
+    let handle = store(settings(&cluster.endpoints())).clone();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let alive = cluster.leader();
     let others = [(alive + 1) % 3, (alive + 2) % 3];

@@ -15,8 +15,8 @@ async fn the_etcd_store_passes_the_contract() {
     }
     let server = Server::start();
     let store = store(settings(&server.endpoints()));
-    contract::check_new(async || store.handle()).await;
-    contract::check_store(async || store.handle()).await;
+    contract::check_new(async || store.clone()).await;
+    contract::check_store(async || store.clone()).await;
     assert_eq!(
         server.ctl(&["get", "sequence/numbers", "--print-value-only"]),
         MAX_NUMBER.to_string()
@@ -30,8 +30,8 @@ async fn replicas_that_share_nothing_but_the_key_pass_the_contract() {
     }
     let server = Server::start();
     let endpoints = server.endpoints();
-    contract::check_new(async || store(settings(&endpoints)).handle()).await;
-    contract::check_store(async || store(settings(&endpoints)).handle()).await;
+    contract::check_new(async || store(settings(&endpoints)).clone()).await;
+    contract::check_store(async || store(settings(&endpoints)).clone()).await;
 }
 
 #[tokio::test]
@@ -40,8 +40,8 @@ async fn two_sequences_in_one_cluster_do_not_disturb_each_other() {
         return;
     }
     let server = Server::start();
-    let one = store_named("one", settings(&server.endpoints())).handle();
-    let two = store_named("one-more", settings(&server.endpoints())).handle();
+    let one = store_named("one", settings(&server.endpoints())).clone();
+    let two = store_named("one-more", settings(&server.endpoints())).clone();
     for round in 0..5_u64 {
         assert_eq!(reserve(&one, 10).await.unwrap().first(), 10 * round + 1);
         assert_eq!(reserve(&two, 1).await.unwrap().first(), round + 1);
@@ -88,12 +88,12 @@ async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
     }
     let server = Server::start();
     let endpoints = server.endpoints();
-    let first = store(settings(&endpoints)).handle();
+    let first = store(settings(&endpoints)).clone();
     let floor = MAX_NUMBER - 100;
     first.raise_above(floor).await.unwrap();
 
     let handles: Vec<_> = (0..4)
-        .map(|_| store(settings(&endpoints)).handle())
+        .map(|_| store(settings(&endpoints)).clone())
         .collect();
     let races = handles.iter().zip([1, 2, 3, 5]).map(async |(handle, n)| {
         let mut mine = Vec::new();
@@ -122,7 +122,7 @@ async fn an_end_that_was_seen_is_no_reason_to_refuse_after_the_key_was_set_back(
         return;
     }
     let server = Server::start();
-    let handle = store(settings(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).clone();
     handle.raise_above(MAX_NUMBER).await.unwrap();
     assert!(matches!(
         handle.reserve(count(1)).await,
@@ -143,8 +143,8 @@ async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_not
     }
     let server = Server::start();
     let proxy = Proxy::start(server.addrs()[0]);
-    let slow = store(settings(&format!("http://{}", proxy.addr()))).handle();
-    let direct = store(settings(&server.endpoints())).handle();
+    let slow = store(settings(&format!("http://{}", proxy.addr()))).clone();
+    let direct = store(settings(&server.endpoints())).clone();
     assert_eq!(reserve(&slow, 1).await.unwrap().first(), 1);
     let before = proxy.connections();
 

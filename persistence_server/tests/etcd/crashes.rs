@@ -17,7 +17,7 @@ async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reser
         return;
     }
     let mut server = Server::start();
-    let handle = store(settings(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).clone();
     let mut last = 0;
     for n in [1, 1000, 7] {
         let block = reserve(&handle, n).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_restarted_server_has_forgotten_the_token_and_the_handle_gets_a_new_on
     let mut settings = settings(&server.endpoints());
     settings.etcd_username = Some("root".to_owned());
     settings.etcd_password = Some(secret("s3cret"));
-    let handle = store(settings).handle();
+    let handle = store(settings).clone();
     for last in 0..3 {
         assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2 * last + 1);
         server.restart(0);

@@ -78,7 +78,7 @@ fn work(store: &EtcdStore, size: u32, stop: &AtomicBool) -> (Vec<Answer>, Vec<St
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let handle = store.handle();
+        let handle = store.clone();
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let asked = Instant::now();

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use persistence_server::store::etcd::EtcdSequence;
+use persistence_server::store::etcd::EtcdStore;
 use sequence::{Count, Error, Marks, Ratchet, Sequence as _, Store as _};
 
 use super::{missing, server::Server, settings, store};
 
 /// A replica with marks of its own, as a process has them.
-fn replica(url: &str, marks: &Marks) -> Ratchet<EtcdSequence> {
-    Ratchet::new(store(settings(url)).handle(), marks.clone())
+fn replica(url: &str, marks: &Marks) -> Ratchet<EtcdStore> {
+    Ratchet::new(store(settings(url)).clone(), marks.clone())
 }
 
 /// Takes `n` numbers one by one, and tries again until there is one, as the coalescer does.
-async fn take(replica: &Ratchet<EtcdSequence>, n: usize) -> Vec<u64> {
+async fn take(replica: &Ratchet<EtcdStore>, n: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut failures = 0;
     while numbers.len() < n {
@@ -64,7 +64,7 @@ async fn a_revision_that_goes_back_is_told_once_and_before_any_number_of_the_new
     let mut server = Server::start("http", &[]);
     let url = format!("http://{}", server.addr());
     let store = store(settings(&url));
-    let [reserves, checks] = [(); 2].map(|()| store.handle());
+    let [reserves, checks] = [(); 2].map(|()| store.clone());
     reserves.reserve(Count::ONE).await.unwrap();
     let snapshot = server.snapshot();
     // The sequence itself loses nothing.

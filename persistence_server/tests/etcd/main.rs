@@ -15,10 +15,7 @@ use chassis::{BadSettings, settings::Environment};
 use e2e::store::etcd;
 use persistence_server::{
     EtcdSettings, SequenceName,
-    store::{
-        Operations,
-        etcd::{EtcdSequence, EtcdStore},
-    },
+    store::{Operations, etcd::EtcdStore},
 };
 use sequence::{Block, Count, Sequence as _, Store as _};
 use tokio::time::timeout;
@@ -55,7 +52,7 @@ fn count(n: u32) -> Count {
 }
 
 /// Reserves as the coalescer does; the error is what people read.
-async fn reserve(handle: &EtcdSequence, n: u32) -> Result<Block, String> {
+async fn reserve(handle: &EtcdStore, n: u32) -> Result<Block, String> {
     match timeout(ATTEMPT, handle.reserve(count(n))).await {
         Ok(Ok(block)) => Ok(block),
         Ok(Err(error)) => Err(error.chain()),
@@ -64,7 +61,7 @@ async fn reserve(handle: &EtcdSequence, n: u32) -> Result<Block, String> {
 }
 
 /// Checks as the readiness does; the error is what people read.
-async fn check(handle: &EtcdSequence) -> Result<(), String> {
+async fn check(handle: &EtcdStore) -> Result<(), String> {
     match timeout(ATTEMPT, handle.check()).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.chain()),

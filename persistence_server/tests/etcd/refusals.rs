@@ -18,7 +18,7 @@ async fn a_stored_value_that_is_not_a_number_is_refused_and_left_alone() {
         return;
     }
     let server = Etcds::start();
-    let handle = store(settings(&server.endpoints())).handle();
+    let handle = store(settings(&server.endpoints())).clone();
     assert_eq!(reserve(&handle, 5).await.unwrap().first(), 1);
     let past = (MAX_NUMBER + 1).to_string();
     for bad in [
@@ -88,7 +88,7 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
     };
     let url = server.endpoints();
 
-    let without_login = store(settings(&url)).handle();
+    let without_login = store(settings(&url)).clone();
     let reason = check(&without_login).await.unwrap_err();
     let words = "user name is empty; set ETCD_USERNAME and ETCD_PASSWORD";
     assert_eq!(reason, format!("etcd at {url}: {words}"));
@@ -96,7 +96,7 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
     for (username, password) in [("alice", "wr0ng"), ("nobody", "wr0ng")] {
         let wrong = login(username, password);
         assert!(!format!("{wrong:?}").contains("wr0ng"), "{wrong:?}");
-        let handle = wrong.handle();
+        let handle = wrong.clone();
         let reason = check(&handle).await.unwrap_err();
         assert_eq!(
             reason,
@@ -105,7 +105,7 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
         assert_eq!(reserve(&handle, 1).await.unwrap_err(), reason);
     }
 
-    let alice = login("alice", "s3cret").handle();
+    let alice = login("alice", "s3cret").clone();
     let words = "permission denied; its user needs to read and write the key";
     let denied = format!("etcd at {url}: {words}");
     for role in [None, Some("reader")] {
@@ -130,7 +130,7 @@ async fn a_user_is_no_obstacle_where_authentication_is_off() {
     let mut settings = settings(&server.endpoints());
     settings.etcd_username = Some("alice".to_owned());
     settings.etcd_password = Some(secret("s3cret"));
-    let handle = store(settings).handle();
+    let handle = store(settings).clone();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
 }
 
@@ -143,7 +143,7 @@ async fn another_cluster_behind_the_same_address_is_refused_and_left_alone() {
     let proxy = Proxy::start(one.addrs()[0]);
     let url = format!("http://{}", proxy.addr());
     let store = store(settings(&url));
-    let (handle, other) = (store.handle(), store.handle());
+    let (handle, other) = (store.clone(), store.clone());
     assert_eq!(reserve(&handle, 10).await.unwrap().first(), 1);
 
     proxy.redirect(two.addrs()[0]);
@@ -171,7 +171,7 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
     }
     let server = Server::start("http", &["--quota-backend-bytes", "1000000"]);
     let url = format!("http://{}", server.addr());
-    let handle = store(settings(&url)).handle();
+    let handle = store(settings(&url)).clone();
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let junk = "x".repeat(100_000);
     for key in 0..30 {
@@ -204,28 +204,6 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_sync_to_disk_is_refused_and_nothing_is_taken() {
-    if missing() {
-        return;
-    }
-    let server = Server::start("http", &["--unsafe-no-fsync"]);
-    let url = format!("http://{}", server.addr());
-    let handle = store(settings(&url)).handle();
-    let reason = check(&handle).await.unwrap_err();
-    assert_eq!(
-        reason,
-        format!(
-            "etcd at {url}: it does not sync its log to disk, so a crash would repeat numbers; \
-             start it without --unsafe-no-fsync"
-        )
-    );
-    assert_eq!(reserve(&handle, 1).await.unwrap_err(), reason);
-    let raised = handle.raise_above(5).await.unwrap_err();
-    assert_eq!(raised.chain(), reason);
-    assert_eq!(server.ctl(&["get", "sequence/numbers"]).unwrap(), "");
-}
-
-#[tokio::test]
 async fn something_that_is_not_etcd_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -237,7 +215,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
             thread::sleep(Duration::from_millis(200));
         }
     });
-    let handle = store(settings(&url)).handle();
+    let handle = store(settings(&url)).clone();
     let reason = check(&handle).await.unwrap_err();
     assert!(reason.starts_with(&format!("etcd at {url}: ")), "{reason}");
     assert!(reserve(&handle, 1).await.is_err());
@@ -247,7 +225,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
 async fn a_server_that_takes_connections_and_says_nothing_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let handle = store(settings(&url)).handle();
+    let handle = store(settings(&url)).clone();
     let reason = check(&handle).await.unwrap_err();
     assert_eq!(reason, format!("etcd at {url}: no answer within 900 ms"));
 }
@@ -271,7 +249,7 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     let trusting = |url: &str, tls: &Tls| {
         let mut settings = settings(url);
         settings.etcd_ca_file = Some(tls.ca());
-        store(settings).handle()
+        store(settings).clone()
     };
 
     assert_eq!(reserve(&trusting(&url, &tls), 1).await.unwrap().first(), 1);
@@ -281,7 +259,7 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     );
     let reason = check(&trusting(&url, &other)).await.unwrap_err();
     assert!(reason.contains("invalid peer certificate"), "{reason}");
-    let plain = check(&store(settings(&url.replace("https", "http"))).handle()).await;
+    let plain = check(&store(settings(&url.replace("https", "http"))).clone()).await;
     let reason = plain.unwrap_err();
     assert!(reason.starts_with("etcd at http://"), "{reason}");
 

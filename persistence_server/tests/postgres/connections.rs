@@ -20,7 +20,7 @@ async fn while_no_connection_is_left_for_a_worker_the_check_fails_although_it_ha
     server.create_user_and_database("numbers", "");
     server.sql("ALTER ROLE numbers CONNECTION LIMIT 2");
     let store = store_as(&server, "numbers");
-    let [checker, lucky, unlucky] = [(); 3].map(|()| store.handle());
+    let [checker, lucky, unlucky] = [(); 3].map(|()| store.clone());
     checker.check().await.unwrap();
     reserve(&lucky, 1).await;
     for _ in 0..3 {
@@ -65,7 +65,7 @@ async fn a_directory_as_host_means_the_unix_socket_in_it() {
     // There is no TLS on Unix sockets, so these say nothing.
     let path = folder.path().to_str().unwrap();
     let variables = [("PGHOST", path), ("PGSSLMODE", "require")];
-    let handle = store_on(5433, &variables).handle();
+    let handle = store_on(5433, &variables).clone();
     assert_eq!(reserve(&handle, 3).await.first(), 1);
     handle.check().await.unwrap();
 }

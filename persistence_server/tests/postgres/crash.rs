@@ -70,7 +70,7 @@ async fn a_crash_with_somebody_elses_log_pending_repeats_no_number_of_ours_but_t
         // It writes to the log and does not commit.
         let pending = "INSERT INTO other VALUES (repeat('x', 1000))";
         let other = OtherSession::begin(&server, pending).await;
-        let handle = store.handle();
+        let handle = store.clone();
         for _ in 0..20 {
             let block = reserve(&handle, 3).await;
             assert!(block.first() > last, "{block:?} came again after {last}");
@@ -91,7 +91,7 @@ async fn a_crash_with_somebody_elses_log_pending_repeats_no_number_of_ours_but_t
         let next_naive: i64 = server.sql("SELECT nextval('naive')").parse().unwrap();
         repeated += (last_naive - next_naive + 1).clamp(0, 20);
     }
-    let block = reserve(&store.handle(), 1).await;
+    let block = reserve(&store.clone(), 1).await;
     assert!(block.first() > last, "{block:?} came again after {last}");
     figure(format_args!(
         "Postgres: {rounds} crashes with somebody else's log pending: {repeated} numbers of nextval \
@@ -118,7 +118,7 @@ fn a_server_killed_during_reservations_repeats_no_number() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let handle = store.handle();
+            let handle = store.clone();
             let mut last = 0;
             while !stop.load(Ordering::Relaxed) {
                 match attempt(&handle, 2).await {

@@ -28,7 +28,7 @@ async fn a_login_that_fails_says_why_and_never_shows_the_password() {
     let reason = refusal(&store).await;
     let words = "password authentication failed for user \"postgres\"";
     assert_eq!(reason, format!("{at}{words}"));
-    let handle = store.handle();
+    let handle = store.clone();
     let error = attempt(&handle, 1).await.unwrap_err();
     for shown in [
         format!("{store:?}"),
@@ -53,7 +53,7 @@ async fn a_login_that_fails_says_why_and_never_shows_the_password() {
     assert_eq!(reason, format!("{at}{words}"));
 
     store_on(port, &[("PGPASSWORD", PASSWORD)])
-        .handle()
+        .clone()
         .check()
         .await
         .unwrap();
@@ -71,7 +71,7 @@ async fn the_password_may_come_from_a_file_and_the_database_has_the_name_of_the_
     let path = file.path().to_str().unwrap();
     let variables = [("PGUSER", "owner"), ("PGPASSWORD_FILE", path)];
     let store = store_on(server.port(), &variables);
-    assert_eq!(reserve(&store.handle(), 1).await.first(), 1);
+    assert_eq!(reserve(&store.clone(), 1).await.first(), 1);
     let table = "SELECT to_regclass('numbers')";
     assert_eq!(server.sql(table), "", "it is in the other database");
 }
@@ -91,7 +91,7 @@ async fn a_user_without_rights_is_told_which_are_missing() {
                  permission denied for schema public";
     assert!(reason.ends_with(words), "{reason}");
 
-    super::store(&server).handle().check().await.unwrap();
+    super::store(&server).clone().check().await.unwrap();
     for (grant, is_enough) in [
         ("SELECT", false),
         ("INSERT", false),
@@ -102,7 +102,7 @@ async fn a_user_without_rights_is_told_which_are_missing() {
                      the user needs SELECT, INSERT and UPDATE on it";
         assert!(reason.ends_with(words), "{reason}");
         server.sql(&format!("GRANT {grant} ON numbers TO guest"));
-        assert_eq!(store.handle().check().await.is_ok(), is_enough, "{grant}");
+        assert_eq!(store.clone().check().await.is_ok(), is_enough, "{grant}");
     }
-    assert_eq!(reserve(&store.handle(), 1).await.first(), 1);
+    assert_eq!(reserve(&store.clone(), 1).await.first(), 1);
 }

@@ -8,7 +8,7 @@ use sequence::{Error, Marks, Ratchet, Sequence as _, Store as _};
 use super::*;
 
 /// Takes `n` numbers one by one, and tries again after a loss as the coalescer does.
-async fn take(replica: &Ratchet<PostgresSequence>, n: usize) -> Vec<u64> {
+async fn take(replica: &Ratchet<PostgresStore>, n: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut losses = 0;
     while numbers.len() < n {
@@ -35,7 +35,7 @@ async fn no_number_is_repeated_after_a_loss_also_by_a_replica_that_was_idle() {
     ] {
         // Each with marks of its own, as processes have them.
         let marks = [(); 2].map(|()| Marks::default());
-        let replica = |marks: &Marks| Ratchet::new(store(&server).handle(), marks.clone());
+        let replica = |marks: &Marks| Ratchet::new(store(&server).clone(), marks.clone());
         let [busy, idle] = [&marks[0], &marks[1]].map(replica);
         let mut numbers = take(&busy, 50).await;
         idle.check().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_row_that_is_gone_is_a_loss_also_before_the_first_number_is_known() {
         return;
     }
     let server = Postgres::start();
-    let [busy, idle] = [(); 2].map(|()| store(&server).handle());
+    let [busy, idle] = [(); 2].map(|()| store(&server).clone());
     assert_eq!(idle.check().await.unwrap(), 0);
     reserve(&busy, 5).await;
     server.sql("DELETE FROM numbers");

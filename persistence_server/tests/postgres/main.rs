@@ -19,10 +19,7 @@ use chassis::{
 use e2e::{skip, store::Postgres};
 use persistence_server::{
     Settings, StoreSettings,
-    store::{
-        Operations,
-        postgres::{PostgresSequence, PostgresStore},
-    },
+    store::{Operations, postgres::PostgresStore},
 };
 use sequence::{Block, Count, Error, Sequence as _, Store as _};
 use tokio::time::timeout;
@@ -74,7 +71,7 @@ fn count(count: u32) -> Count {
     Count::new(count).expect("a valid count")
 }
 
-async fn reserve(sequence: &PostgresSequence, size: u32) -> Block {
+async fn reserve(sequence: &PostgresStore, size: u32) -> Block {
     match attempt(sequence, size).await {
         Ok(block) => block,
         Err(error) => panic!("a reservation failed: {}", error.chain()),
@@ -82,14 +79,14 @@ async fn reserve(sequence: &PostgresSequence, size: u32) -> Block {
 }
 
 /// One reservation as the coalescer makes it.
-async fn attempt(sequence: &PostgresSequence, size: u32) -> Result<Block, Error> {
+async fn attempt(sequence: &PostgresStore, size: u32) -> Result<Block, Error> {
     let reserved = timeout(ATTEMPT, sequence.reserve(count(size))).await;
     reserved.unwrap_or(Err(Error::TimedOut))
 }
 
 /// What readiness and the log say of a store that must not work, which are the same words.
 async fn refusal(store: &PostgresStore) -> String {
-    let handle = store.handle();
+    let handle = store.clone();
     let checked = timeout(ATTEMPT, handle.check()).await.expect("in time");
     let checked = checked.expect_err("the check must fail").chain();
     let reserved = attempt(&handle, 1).await.expect_err("no number").chain();

@@ -16,8 +16,8 @@ async fn it_passes_the_contract() {
     }
     let server = Postgres::start();
     let store = store(&server);
-    contract::check_new(async || store.handle()).await;
-    contract::check_store(async || store.handle()).await;
+    contract::check_new(async || store.clone()).await;
+    contract::check_store(async || store.clone()).await;
 }
 
 #[tokio::test]
@@ -36,8 +36,8 @@ async fn it_passes_the_contract_whatever_the_defaults_of_the_role_are() {
         server.sql(&format!("ALTER ROLE careless SET {setting}"));
     }
     let store = store_as(&server, "careless");
-    contract::check_new(async || store.handle()).await;
-    contract::check_store(async || store.handle()).await;
+    contract::check_new(async || store.clone()).await;
+    contract::check_store(async || store.clone()).await;
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn two_sequences_in_one_database_do_not_disturb_each_other() {
         return;
     }
     let server = Postgres::start();
-    let named = |name| store_on(server.port(), &[("SEQUENCE", name)]).handle();
+    let named = |name| store_on(server.port(), &[("SEQUENCE", name)]).clone();
     let (one, two) = (named("one"), named("two"));
     for round in 1..=5 {
         assert_eq!(reserve(&one, 1).await.first(), round);
@@ -65,9 +65,9 @@ async fn handles_at_once_take_every_number_once_up_to_the_last() {
     let server = Postgres::start();
     let store = store(&server);
     let first = MAX_NUMBER - 999;
-    store.handle().raise_above(first - 1).await.unwrap();
+    store.clone().raise_above(first - 1).await.unwrap();
     let taken = join_all((0..8).map(async |_| {
-        let handle = store.handle();
+        let handle = store.clone();
         let mut mine = Vec::new();
         loop {
             match attempt(&handle, 3).await {
@@ -99,7 +99,7 @@ async fn replicas_that_start_together_make_one_table() {
         let user = format!("replicas{round}");
         server.create_user_and_database(&user, "");
         let store = store_as(&server, &user);
-        let replicas: Vec<_> = (0..8).map(|_| store.handle()).collect();
+        let replicas: Vec<_> = (0..8).map(|_| store.clone()).collect();
         let firsts = join_all(replicas.iter().map(async |replica| {
             if let Err(error) = replica.check().await {
                 panic!("{}", error.chain());
@@ -124,7 +124,7 @@ async fn a_server_that_comes_late_is_waited_for() {
     let reason = format!("postgres at 127.0.0.1:{}: connection refused", proxy.port());
     assert_eq!(refusal(&store).await, reason);
 
-    let handle = store.handle();
+    let handle = store.clone();
     assert!(handle.check().await.is_err());
     proxy.set(Fault::Pass);
     handle.check().await.unwrap();
@@ -142,8 +142,8 @@ async fn cancelled_calls_repeat_nothing_and_leave_no_session_behind() {
     }
     let server = Postgres::start();
     let proxy = Proxy::start(server.addr());
-    let through_proxy = store_on(proxy.port(), &[]).handle();
-    let direct = store(&server).handle();
+    let through_proxy = store_on(proxy.port(), &[]).clone();
+    let direct = store(&server).clone();
     let mut last = 0;
     for round in 0..40 {
         let (delay, jitter) = (Duration::from_millis(2), Duration::from_millis(8));
@@ -176,7 +176,7 @@ async fn a_row_that_another_transaction_holds_is_told_as_that_by_the_check_as_we
     let server = Postgres::start();
     let proxy = Proxy::start(server.addr());
     let store = store_on(proxy.port(), &[]);
-    let handle = store.handle();
+    let handle = store.clone();
     reserve(&handle, 1).await;
     let other = crash::OtherSession::begin(&server, "SELECT FROM numbers FOR UPDATE").await;
 

@@ -28,7 +28,7 @@ async fn a_hot_standby_is_refused_until_it_is_promoted() {
     }
     let mut server = Postgres::start();
     let store = store(&server);
-    let handle = store.handle();
+    let handle = store.clone();
     reserve(&handle, 10).await;
     // The server's folder is its working directory.
     server.sql("COPY (SELECT) TO PROGRAM 'touch standby.signal'");
@@ -51,7 +51,7 @@ async fn read_only_transactions_are_refused_also_when_they_become_so_later() {
     }
     let server = Postgres::start();
     let store = store(&server);
-    let handle = store.handle();
+    let handle = store.clone();
     reserve(&handle, 10).await;
     server.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     server.sql("SELECT pg_reload_conf()");
@@ -106,7 +106,7 @@ async fn a_table_that_is_not_ours_is_refused_and_left_alone() {
     ] {
         server.sql(&is(table));
         let reason = refusal(&store).await;
-        let words = format!("table numbers cannot be used: {words}");
+        let words = format!("table numbers is not usable: {words}");
         assert!(reason.ends_with(&words), "{table}: {reason}");
         let kind = if table.starts_with("VIEW") {
             "VIEW"
@@ -118,7 +118,7 @@ async fn a_table_that_is_not_ours_is_refused_and_left_alone() {
     server.sql(&is(
         "TABLE numbers (value bigint, extra text, name varchar(63) UNIQUE)",
     ));
-    assert_eq!(reserve(&store.handle(), 5).await.last(), 5);
+    assert_eq!(reserve(&store.clone(), 5).await.last(), 5);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_table_that_another_transaction_is_making_is_not_waited_for_for_long()
     let server = Postgres::start();
     let making = "CREATE TABLE numbers (name text PRIMARY KEY, value bigint)";
     let other = crash::OtherSession::begin(&server, making).await;
-    let handle = store(&server).handle();
+    let handle = store(&server).clone();
     let reason = handle.check().await.unwrap_err().chain();
     assert!(
         reason.contains("there is no table numbers, and it cannot be created: ")
@@ -147,9 +147,9 @@ async fn a_table_in_a_later_schema_of_the_search_path_is_not_shadowed() {
     }
     let server = Postgres::start();
     let store = store(&server);
-    reserve(&store.handle(), 100).await;
+    reserve(&store.clone(), 100).await;
     server.sql("CREATE SCHEMA postgres");
-    assert_eq!(reserve(&store.handle(), 1).await.first(), 101);
+    assert_eq!(reserve(&store.clone(), 1).await.first(), 101);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_stored_value_that_is_not_a_number_of_ours_is_refused_and_left_alone()
     server.sql("CREATE TABLE numbers (name text PRIMARY KEY, value bigint)");
     server.sql("INSERT INTO numbers VALUES ('numbers', 1)");
     let store = store(&server);
-    let handle = store.handle();
+    let handle = store.clone();
     reserve(&handle, 1).await;
     let past = (MAX_NUMBER + 1).to_string();
     let most = i64::MAX.to_string();
@@ -187,7 +187,7 @@ async fn an_answer_whose_commit_was_not_synchronous_is_not_used() {
         return;
     }
     let server = Postgres::start();
-    let handle = store(&server).handle();
+    let handle = store(&server).clone();
     reserve(&handle, 1).await;
     // It stands for whatever changes the setting behind our back.
     server.sql(
@@ -211,7 +211,7 @@ async fn a_trigger_that_refuses_the_write_is_told_by_the_check_as_well() {
     }
     let server = Postgres::start();
     let store = store(&server);
-    reserve(&store.handle(), 1).await;
+    reserve(&store.clone(), 1).await;
     server.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          RAISE 'not on Sundays'; END $$",
@@ -226,5 +226,5 @@ async fn a_trigger_that_refuses_the_write_is_told_by_the_check_as_well() {
         assert!(reason.ends_with(words), "{reason}");
         server.sql("DROP TRIGGER refuse ON numbers");
     }
-    assert_eq!(store.handle().check().await.unwrap(), 1);
+    assert_eq!(store.clone().check().await.unwrap(), 1);
 }

@@ -12,14 +12,14 @@ async fn a_commit_that_did_not_wait_for_its_standby_gives_no_number() {
     }
     let server = Postgres::start();
     let store = store(&server);
-    let (handle, checker) = (store.handle(), store.handle());
+    let (handle, checker) = (store.clone(), store.clone());
     reserve(&handle, 1).await;
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     server.sql("SELECT pg_reload_conf()");
     let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
     // A kept connection would be replaced, and the call repeated, within the attempt.
-    let fresh = store.handle();
+    let fresh = store.clone();
     // The server reports such a commit as a success, and adds a warning.
     let cancel = async {
         let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity \

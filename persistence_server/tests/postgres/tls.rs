@@ -30,7 +30,7 @@ async fn outcome(host: &str, port: u16, mode: &str, root_cert: Option<&str>) -> 
         ("PGPASSWORD", PASSWORD),
     ];
     variables.extend(root_cert.map(|path| ("PGSSLROOTCERT", path)));
-    match attempt(&store_on(port, &variables).handle(), 1).await {
+    match attempt(&store_on(port, &variables).clone(), 1).await {
         Ok(_) => String::new(),
         Err(error) => error.chain(),
     }
@@ -74,7 +74,7 @@ async fn each_mode_verifies_as_much_as_it_says() {
         server.port(),
         &[("PGSSLMODE", "prefer"), ("PGPASSWORD", PASSWORD)],
     );
-    let kept = kept.handle();
+    let kept = kept.clone();
     reserve(&kept, 1).await;
     assert_eq!(server.sql(encrypted), "t");
 }

@@ -41,7 +41,7 @@ fn a_server_killed_again_and_again_under_load_repeats_nothing() {
     }
     let numbers = numbers_over_restarts(true, |addr| {
         let server = server(addr.port(), &[("REDIS_REQUIRE_DURABLE", "true")]);
-        server.handle()
+        server.clone()
     });
     assert_eq!(fault(numbers), None);
 }
@@ -51,7 +51,7 @@ fn without_its_log_a_server_repeats_and_the_test_sees_it() {
     if skipped() {
         return;
     }
-    let numbers = numbers_over_restarts(false, |addr| server(addr.port(), &[]).handle());
+    let numbers = numbers_over_restarts(false, |addr| server(addr.port(), &[]).clone());
     let fault = fault(numbers).expect("it begins again at 1");
     assert!(fault.contains("twice"), "{fault}");
 }
@@ -98,7 +98,7 @@ fn a_failover_repeats_nothing_when_a_replica_confirms_each_write() {
             ("REDIS_REQUIRE_DURABLE", "true"),
             ("REDIS_MIN_REPLICAS", "1"),
         ];
-        server(addr.port(), &variables).handle()
+        server(addr.port(), &variables).clone()
     });
     assert_eq!(fault(numbers), None);
 }
@@ -108,6 +108,6 @@ fn a_failover_repeats_with_plain_incrby_and_the_test_sees_it() {
     if skipped() {
         return;
     }
-    let fault = fault(numbers_over_a_failover(Naive::new)).expect("the replica was behind");
+    let fault = fault(numbers_over_a_failover(Naive)).expect("the replica was behind");
     assert!(fault.contains("twice"), "{fault}");
 }

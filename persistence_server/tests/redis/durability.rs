@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::store::{Redis, redis::Options};
-use persistence_server::store::redis::RedisSequence;
+use persistence_server::store::redis::RedisStore;
 use sequence::Store as _;
 use tokio::time::sleep;
 
@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// How many checks something may take to show.
 const CHECKS: u32 = 100;
 
-async fn until_it_works(store: &RedisSequence) {
+async fn until_it_works(store: &RedisStore) {
     let mut checks = 0;
     while let Err(error) = store.check().await {
         checks += 1;
@@ -100,7 +100,7 @@ async fn durability_that_is_lost_later_stops_every_handle_and_comes_back_without
     }
     let redis = Redis::start();
     let server = server(redis.port(), &DURABLE);
-    let (watch, worker) = (server.handle(), server.handle());
+    let (watch, worker) = (server.clone(), server.clone());
     watch.check().await.unwrap();
     assert_eq!(first(&worker).await, 1);
     redis.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);

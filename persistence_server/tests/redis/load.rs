@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -13,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use e2e::wait;
-use sequence::{Block, Count, Error, Kept, Sequence};
+use sequence::{Block, Count, Error, Sequence};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -130,39 +131,25 @@ pub(crate) fn fault(mut history: Vec<Taken>) -> Option<String> {
 }
 
 /// `INCRBY` and nothing else, as one would do it without thinking of crashes.
-pub(crate) struct Naive {
-    addr: SocketAddr,
-    kept: Kept<BufReader<TcpStream>>,
-}
-
-impl Naive {
-    pub(crate) fn new(addr: SocketAddr) -> Self {
-        Self {
-            addr,
-            kept: Kept::new(),
-        }
-    }
-}
+pub(crate) struct Naive(pub(crate) SocketAddr);
 
 #[async_trait(?Send)]
 impl Sequence for Naive {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        let open = async || {
-            let stream = TcpStream::connect(self.addr).await;
-            stream.map(BufReader::new).map_err(Error::unavailable)
-        };
-        let call = async |stream: &mut BufReader<TcpStream>| {
+        let call = async {
+            let mut stream = BufReader::new(TcpStream::connect(self.0).await?);
             let command = format!("INCRBY sequence:numbers {count}\r\n");
+            stream.write_all(command.as_bytes()).await?;
             let mut line = String::new();
-            let sent = stream.write_all(command.as_bytes()).await;
-            sent.map_err(Error::unavailable)?;
-            let read = stream.read_line(&mut line).await;
-            read.map_err(Error::unavailable)?;
-            let last = line.trim().strip_prefix(':').and_then(|n| n.parse().ok());
-            let last: u64 = last.ok_or_else(|| Error::unavailable("no number"))?;
-            Ok(Block::after(last - u64::from(count.get()), count)?)
+            stream.read_line(&mut line).await?;
+            Ok(line)
         };
-        self.kept.call(open, call).await
+        let line = call
+            .await
+            .map_err(|error: io::Error| Error::unavailable(error))?;
+        let last = line.trim().strip_prefix(':').and_then(|n| n.parse().ok());
+        let last: u64 = last.ok_or_else(|| Error::unavailable("no number"))?;
+        Ok(Block::after(last - u64::from(count.get()), count)?)
     }
 }
 

@@ -34,7 +34,7 @@ async fn a_wrong_password_is_named_as_the_reason_and_never_shown() {
     }
     let redis = with_password("open sesame");
     let server = server(redis.port(), &[("REDIS_PASSWORD", "swordfish")]);
-    let store = server.handle();
+    let store = server.clone();
     let reason = refusal(&store).await;
     let expected = "the user name or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD)";
     assert!(reason.ends_with(expected), "{reason}");

@@ -19,10 +19,7 @@ use e2e::{
 };
 use persistence_server::{
     Settings, StoreSettings,
-    store::{
-        Operations,
-        redis::{RedisSequence, RedisStore},
-    },
+    store::{Operations, redis::RedisStore},
 };
 use sequence::{Block, Count, Sequence, Store};
 
@@ -65,8 +62,8 @@ fn server(port: u16, variables: &[(&str, &str)]) -> RedisStore {
     try_server(port, variables).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn handle(port: u16, variables: &[(&str, &str)]) -> RedisSequence {
-    server(port, variables).handle()
+fn handle(port: u16, variables: &[(&str, &str)]) -> RedisStore {
+    server(port, variables).clone()
 }
 
 async fn reserve(sequence: &impl Sequence, count: u32) -> Result<Block, String> {

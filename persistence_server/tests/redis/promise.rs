@@ -19,8 +19,8 @@ async fn the_redis_store_passes_the_contract() {
     }
     let redis = Redis::start();
     let server = server(redis.port(), &[("REDIS_REQUIRE_DURABLE", "true")]);
-    contract::check_new(async || server.handle()).await;
-    contract::check_store(async || server.handle()).await;
+    contract::check_new(async || server.clone()).await;
+    contract::check_store(async || server.clone()).await;
     let end = redis.cli(&["GET", "sequence:numbers"]);
     assert_eq!(end, MAX_NUMBER.to_string(), "people can read it");
 }
@@ -36,10 +36,10 @@ async fn the_redis_store_passes_the_contract_with_a_replica_that_confirms() {
         ..Options::default()
     });
     let server = server(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
-    contract::check_new(async || server.handle()).await;
+    contract::check_new(async || server.clone()).await;
     let there = replica.cli(&["GET", "sequence:numbers"]);
     assert_eq!(there, "5", "it was confirmed, so it is there");
-    contract::check_store(async || server.handle()).await;
+    contract::check_store(async || server.clone()).await;
 }
 
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn handles_that_race_at_the_end_stop_exactly_there() {
     let redis = Redis::start();
     let server = server(redis.port(), &[]);
     let start = MAX_NUMBER - 1000;
-    server.handle().raise_above(start).await.unwrap();
+    server.clone().raise_above(start).await.unwrap();
     let racers = (0..8).map(async |_| {
-        let (handle, mut taken) = (server.handle(), 0);
+        let (handle, mut taken) = (server.clone(), 0);
         for count in (1..=7).rev().cycle() {
             match handle.reserve(Count::new(count).unwrap()).await {
                 Ok(block) => taken += u64::from(block.count().get()),
@@ -205,7 +205,7 @@ async fn a_store_that_lost_all_is_noticed_also_by_a_replica_that_was_idle() {
     let redis = Redis::start();
     let server = server(redis.port(), &[]);
     // Two processes: each has marks of its own.
-    let [busy, idle] = [(); 2].map(|()| Ratchet::new(server.handle(), Marks::default()));
+    let [busy, idle] = [(); 2].map(|()| Ratchet::new(server.clone(), Marks::default()));
     let mut numbers = Vec::new();
     for _ in 0..200 {
         numbers.push(first(&busy).await);

@@ -1,19 +1,26 @@
 //! Many callers, one reservation in flight.
 
 mod driver;
-mod monitor;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::{info, warn};
 
 use self::driver::Driver;
-pub use self::monitor::Monitor;
 use crate::{Block, Count, Error, Sequence};
 
 /// Bounds on what a [`Coalescer`] lets its callers and its sequence do.
@@ -27,6 +34,17 @@ pub struct Limits {
 
     /// How many callers may wait at the same time; the next one gets [`Error::Overloaded`].
     pub waiting: usize,
+}
+
+impl Limits {
+    /// Attempts of two seconds: a caller with a deadline of a few seconds gets several.
+    pub const fn new(deadline: Duration, waiting: usize) -> Self {
+        Self {
+            deadline,
+            attempt: Duration::from_secs(2),
+            waiting,
+        }
+    }
 }
 
 /// Lets many callers on one thread share one reservation at a time.
@@ -105,5 +123,86 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Counts what the coalescers of one process do. A clone shares the counts.
+#[derive(Clone, Debug, Default)]
+pub struct Monitor(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    batches: AtomicU64,
+    numbers: AtomicU64,
+    failures: AtomicU64,
+    last_error: Mutex<Option<Error>>,
+}
+
+impl Monitor {
+    /// What it counts, as metrics: name, description, and how to read it.
+    pub const COUNTERS: [(&str, &str, fn(&Monitor) -> u64); 3] = [
+        (
+            "sequence_batches",
+            "Reservations that succeeded, each for all requests that were waiting",
+            |monitor| monitor.0.batches.load(Ordering::Relaxed),
+        ),
+        ("sequence_numbers", "Numbers reserved", |monitor| {
+            monitor.0.numbers.load(Ordering::Relaxed)
+        }),
+        (
+            "sequence_failed_batches",
+            "Reservations that failed or were abandoned",
+            |monitor| monitor.0.failures.load(Ordering::Relaxed),
+        ),
+    ];
+
+    /// Forgets the last error: a reservation has succeeded.
+    pub fn recovered(&self) {
+        if self.lock().take().is_some() {
+            info!("reservations recovered");
+        }
+    }
+
+    /// Makes sure that reservations work. After a failure only a reservation shows that, so one
+    /// number is taken then, which becomes a gap; before, none.
+    ///
+    /// # Errors
+    ///
+    /// Why they still fail.
+    pub async fn confirm(&self, sequence: &impl Sequence) -> Result<(), Error> {
+        if self.lock().is_none() {
+            return Ok(());
+        }
+        match sequence.reserve(Count::ONE).await {
+            // A sequence at its end works, too.
+            Ok(_) | Err(Error::Exhausted) => {
+                self.recovered();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reserved(&self, block: Block) {
+        self.0.batches.fetch_add(1, Ordering::Relaxed);
+        let numbers = u64::from(block.count().get());
+        self.0.numbers.fetch_add(numbers, Ordering::Relaxed);
+    }
+
+    /// The log gets one line at the first failure and one at the recovery, however many callers
+    /// wait in between.
+    fn failed(&self, error: &Error) {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        if self.lock().replace(error.clone()).is_none() {
+            warn!(reason = error.chain(), "reservation failed, retrying");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
+        // The value is replaced whole, so a panic elsewhere cannot have left it half written.
+        self.0
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -85,7 +85,11 @@ async fn watch(system: &System, window: f64) -> Seen {
         spawn_local(arrive(rate, rng, worker, Rc::clone(&latencies)));
     }
 
-    let calls = || monitors.iter().map(Monitor::batches);
+    let calls = || {
+        monitors
+            .iter()
+            .map(|monitor| (Monitor::COUNTERS[0].2)(monitor))
+    };
     sleep(virtually(window / 2.0)).await;
     latencies.borrow_mut().clear();
     let before: Vec<u64> = calls().collect();

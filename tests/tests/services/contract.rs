@@ -1,13 +1,13 @@
 //! The sequence that is served over HTTP passes the same contract as those that are not.
 
-use hash_server::upstream::HttpSequence;
+use hash_server::HttpSequence;
 use sequence::{Count, Sequence as _, contract};
 
 use crate::started::{file, memory};
 
 fn sequence(port: u16) -> HttpSequence {
     let host = "127.0.0.1".to_owned().try_into().expect("a host");
-    HttpSequence::new(&host, port)
+    HttpSequence::new(&host, port.try_into().expect("a port"))
 }
 
 #[tokio::test]

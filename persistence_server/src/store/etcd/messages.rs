@@ -1,8 +1,8 @@
 //! The few messages of etcd's API that a sequence needs, written out by hand.
 //!
 //! Names and numbers are those of `rpc.proto` and `kv.proto` in etcd's API version 3, which never
-//! change: every release since 3.0 speaks them. Fields that nobody here reads are left out, which
-//! protocol buffers allow. Generated code would need `protoc` on every machine that builds this.
+//! change: every release since 3.0 speaks them. Fields that are not read here are left out, which
+//! protocol buffers allow. `etcd-client` would need `protoc` on every machine that builds this.
 
 use std::fmt;
 
@@ -132,6 +132,23 @@ pub(super) struct TxnRequest {
     pub(super) success: Vec<RequestOp>,
     #[prost(message, repeated, tag = "3")]
     pub(super) failure: Vec<RequestOp>,
+}
+
+impl TxnRequest {
+    /// Puts if `compare` holds, and reads the same key if not.
+    pub(super) fn new(compare: Compare, put: PutRequest) -> Self {
+        let range = RangeRequest {
+            key: put.key.clone(),
+        };
+        let operation = |operation| RequestOp {
+            operation: Some(operation),
+        };
+        Self {
+            compare: vec![compare],
+            success: vec![operation(Operation::Put(put))],
+            failure: vec![operation(Operation::Range(range))],
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

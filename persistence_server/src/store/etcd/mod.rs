@@ -8,48 +8,89 @@
 //! Nothing rests on leases or locks. After an answer that did not come, the numbers may have been
 //! taken; then the next comparison fails, reads the newer value, and leaves a gap.
 
-mod cluster;
 mod connection;
-mod durability;
-mod endpoints;
 mod messages;
-mod problem;
-mod server;
-mod transaction;
-mod value;
-mod version;
 
 use std::{
-    cell::Cell,
-    fmt,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use chassis::BadSettings;
-use sequence::{Block, Count, Error, Kept, Sequence, Store};
+use chassis::{
+    BadSettings,
+    settings::{BadValue, Host, Secret},
+};
+use http::Uri;
+use sequence::{Block, Count, Error, MAX_NUMBER, Reusable, Sequence, Store};
+use serde::Deserialize;
+use tokio::time::sleep_until;
+use tonic::transport::{ClientTlsConfig, Endpoint};
 use tracing::info;
 
-pub use self::endpoints::Endpoints;
 use self::{
-    cluster::Cluster, connection::Connection, problem::Problem, transaction::Swap, value::Value,
+    connection::{Connection, EtcdError, Found, render},
+    messages::{Compare, Comparison, Field, Operand, PutRequest},
 };
-use super::Operations;
-use crate::{EtcdSettings, SequenceName};
+use super::{Backend, Operations};
+use crate::{EtcdSettings, SequenceName, tls};
+
+/// How long a call at one member may take where there is no other: a little less than its caller
+/// waits (2 s), so that there is time to say what did not answer.
+const LIMIT_WITH_ONE: Duration = Duration::from_millis(1800);
+
+/// How long it may take where there are others, so that a second one gets its chance meanwhile.
+const LIMIT_WITH_MORE: Duration = Duration::from_millis(900);
+
+/// How long a member that failed is the last choice for new connections.
+const AVOIDED: Duration = Duration::from_secs(2);
 
 /// How often a reservation tries again because others took numbers in between.
 ///
-/// It tries again at once: whoever just succeeded knows the value too, and one that pauses comes
-/// too late. Each round is somebody's success, so this many in a row are bad luck.
+/// It tries again at once: the replica that just succeeded knows the value too, and one that
+/// pauses comes too late. Each round is a success of another, so this many in a row are bad luck.
 const ROUNDS: u32 = 100;
 
-/// A sequence in etcd, from which every thread takes its own handle. A clone is the same one.
+/// How long other replicas are given at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A sequence in etcd.
 #[derive(Clone, Debug)]
 pub struct EtcdStore {
     cluster: Arc<Cluster>,
-    key: Arc<str>,
+    key: String,
     operations: Operations,
+    connection: Reusable<Connection>,
+}
+
+/// The cluster as all handles of one process know it.
+#[derive(Debug)]
+struct Cluster {
+    members: Vec<Arc<Member>>,
+    credentials: Option<(String, Secret)>,
+    /// The member that the next new connection goes to, counted on and on.
+    next: AtomicUsize,
+    /// The cluster that was met first.
+    id: OnceLock<u64>,
+    /// The highest revision of the cluster that some handle was told; 0 for none.
+    revision: AtomicI64,
+    /// What the key held when some handle last looked. It may be out of date, even ahead of a
+    /// cluster that lost writes: it is only what a transaction compares with.
+    seen: Mutex<Found>,
+    /// Held by the handle that moves the sequence; it holds when to begin at the earliest.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// A member of the cluster.
+#[derive(Debug)]
+struct Member {
+    url: String,
+    endpoint: Endpoint,
+    /// When some handle last met an error there.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl EtcdStore {
@@ -65,146 +106,179 @@ impl EtcdStore {
     ) -> Result<Self, BadSettings> {
         Ok(Self {
             cluster: Arc::new(Cluster::new(settings)?),
-            key: format!("sequence/{}", sequence.as_str()).into(),
+            key: format!("sequence/{}", sequence.as_str()),
             operations,
+            connection: Reusable::default(),
         })
     }
 
-    /// A handle for one thread, with a connection of its own that it opens when it needs one.
-    pub fn handle(&self) -> EtcdSequence {
-        // So that not all handles of all replicas sit on the first member.
-        let next = fastrand::usize(..self.cluster.size());
-        EtcdSequence {
-            shared: self.clone(),
-            kept: Kept::new(),
-            next: Cell::new(next),
-        }
-    }
-}
-
-/// One thread's handle to a sequence in etcd.
-#[derive(Debug)]
-pub struct EtcdSequence {
-    shared: EtcdStore,
-    kept: Kept<Connection>,
-    /// Which member to connect to next.
-    next: Cell<usize>,
-}
-
-/// What became of the last number taken.
-#[derive(Clone, Copy, Debug)]
-enum Move {
-    /// It was this, and is now what was wanted.
-    From(u64),
-    /// As before, but others moved it first. The last round took so long.
-    AfterOthersFrom(u64, Duration),
-    /// It stays where it is.
-    Stays,
-}
-
-impl EtcdSequence {
     /// Moves the last number taken to where `target` wants it, given where it is; `None` leaves
-    /// it there. Returns where it was, or nothing if it stays there.
+    /// it there. Returns where it was.
+    ///
+    /// The handles of a process take turns: they could all try at once, but then each round
+    /// through the cluster would be a success for one and a failure for all others.
     async fn advance(&self, target: impl Fn(u64) -> Option<u64>) -> Result<Option<u64>, Error> {
-        let mut turn = self.shared.cluster.turn().await;
-        let advance =
-            async |connection: &mut Connection| self.advance_on(connection, &target).await;
-        match self.call(advance).await? {
-            Move::From(last) => Ok(Some(last)),
-            Move::AfterOthersFrom(last, round_trip) => {
-                turn.let_others_go_first(round_trip);
-                Ok(Some(last))
-            }
-            Move::Stays => Ok(None),
+        let mut turn = self.cluster.turn.lock().await;
+        if let Some(not_before) = turn.take() {
+            sleep_until(not_before.into()).await;
         }
+        let advance =
+            async |connection: &mut Connection| self.try_rounds(connection, &target).await;
+        let moved = self.call(advance).await?;
+        *turn = moved.pause_until;
+        Ok(moved.from)
     }
 
-    async fn advance_on(
+    async fn try_rounds(
         &self,
         connection: &mut Connection,
         target: &impl Fn(u64) -> Option<u64>,
-    ) -> Result<Move, Problem> {
-        let EtcdStore {
-            cluster,
-            key,
-            operations,
-        } = &self.shared;
-        let mut value = cluster.seen();
+    ) -> Result<Move, EtcdError> {
+        let mut found = self.cluster.seen();
         let mut is_current = false;
         for _ in 0..ROUNDS {
             let begin = Instant::now();
-            let found = match target(value.last()) {
+            let at = found.unwrap_or(0);
+            let instead = match target(at) {
                 Some(last) => {
-                    operations.add_one();
-                    match connection.swap(key, value, last).await? {
-                        Swap::Done => {
-                            cluster.see(Value::Last(last));
-                            if value == Value::Absent {
-                                let key = &**key;
+                    self.operations.add_one();
+                    match self.swap(connection, found, last).await? {
+                        None => {
+                            self.cluster.see(Some(last));
+                            if found.is_none() {
+                                let key = &*self.key;
                                 info!(
                                     key,
                                     "STORE=etcd: the key does not exist yet; a new sequence begins"
                                 );
                             }
-                            return Ok(match is_current {
-                                false => Move::From(value.last()),
-                                true => Move::AfterOthersFrom(value.last(), begin.elapsed()),
+                            // After rounds lost to other replicas they go first for a moment, a
+                            // random part of two round trips: the one that has just succeeded is
+                            // the first to know the value, and would win again and again.
+                            let pause = (2 * begin.elapsed()).min(LONGEST_PAUSE);
+                            let pause = pause.mul_f64(fastrand::f64());
+                            return Ok(Move {
+                                from: Some(at),
+                                pause_until: is_current.then(|| Instant::now() + pause),
                             });
                         }
-                        Swap::Found(found) => found,
+                        Some(instead) => instead,
                     }
                 }
-                None if is_current => return Ok(Move::Stays),
+                None if is_current => return Ok(Move::default()),
                 // What was seen some time ago is no reason to refuse.
-                None => connection.probe(key).await?,
+                None => self.probe(connection).await?,
             };
-            cluster.see(found);
-            value = found;
+            self.cluster.see(instead);
+            found = instead;
             is_current = true;
         }
-        Err(Problem::Contended(ROUNDS))
+        Err(EtcdError::Contended(ROUNDS))
     }
 
-    /// Calls `call` with a connection, and keeps that for the next call if it is still good.
+    /// Puts `last` into the key if that still holds what was `seen`. Returns what it holds
+    /// otherwise.
+    async fn swap(
+        &self,
+        connection: &mut Connection,
+        seen: Found,
+        last: u64,
+    ) -> Result<Option<Found>, EtcdError> {
+        let (target, operand) = match seen {
+            None => (Field::Version, Operand::Version(0)),
+            Some(seen) => (Field::Value, Operand::Value(render(seen))),
+        };
+        let compare = Compare {
+            result: Comparison::Equal.into(),
+            target: target.into(),
+            key: self.key.clone().into(),
+            operand: Some(operand),
+        };
+        let put = PutRequest {
+            key: self.key.clone().into(),
+            value: render(last),
+            ignore_value: false,
+        };
+        connection.put_or_read(compare, put).await
+    }
+
+    /// Reads the key by way of a transaction that could have written it.
+    ///
+    /// It changes nothing, but it takes the way of one that does: it fails without a leader, a
+    /// majority, the right to write or room to write.
+    async fn probe(&self, connection: &mut Connection) -> Result<Found, EtcdError> {
+        let never = Compare {
+            result: Comparison::Less.into(),
+            target: Field::Version.into(),
+            key: self.key.clone().into(),
+            operand: Some(Operand::Version(0)),
+        };
+        let harmless = PutRequest {
+            key: self.key.clone().into(),
+            value: Vec::new(),
+            ignore_value: true,
+        };
+        let found = connection.put_or_read(never, harmless).await?;
+        found.ok_or(EtcdError::UnexpectedReply("a version below 0"))
+    }
+
     async fn call<T>(
         &self,
-        call: impl AsyncFn(&mut Connection) -> Result<T, Problem>,
+        call: impl AsyncFn(&mut Connection) -> Result<T, EtcdError>,
     ) -> Result<T, Error> {
-        let open = async || self.shared.cluster.connect(&self.next).await;
+        let open = async || self.cluster.connect().await;
         let call = async |connection: &mut Connection| {
-            let result = async {
-                if connection.is_in_doubt() {
-                    return Err(Problem::InDoubt);
+            let use_it = async |connection: &mut Connection| {
+                if connection.is_new() {
+                    // A write would hide that the cluster is one revision behind.
+                    self.probe(connection).await?;
                 }
-                connection.require_durability(&self.shared.key).await?;
                 call(connection).await
             };
-            let result = result.await;
-            match result {
-                Ok(done) => {
-                    connection.confirm();
-                    Ok(Ok(done))
-                }
-                Err(problem) if problem.is_an_answer() => {
-                    connection.confirm();
-                    Ok(Err(Trouble(vec![connection.server().error(problem)])))
-                }
-                Err(problem) => Err(Trouble(vec![connection.server().error(problem)])),
-            }
+            let result = connection.use_for(use_it).await;
+            result.map_err(|error| Unavailable::at(&connection.member, error))
         };
-        let result = self.kept.call(open, call).await;
-        result.flatten().map_err(|trouble| {
-            let is_loss = |error: &ServerError| matches!(error.problem, Problem::Restored { .. });
-            match trouble.0.iter().any(is_loss) {
-                true => Error::regressed(trouble),
-                false => Error::unavailable(trouble),
-            }
+        let result = self.connection.call(open, call).await;
+        result.map_err(|error| match error.is_loss {
+            true => Error::regressed(error.line),
+            false => Error::unavailable(error.line),
         })
     }
 }
 
+/// What became of the last number taken.
+#[derive(Default)]
+struct Move {
+    /// Where it was; none if it stays there.
+    from: Option<u64>,
+    /// Until when this process leaves the key to other replicas.
+    pause_until: Option<Instant>,
+}
+
+/// Why no number could be had from any member that was tried, in one line.
+struct Unavailable {
+    line: String,
+    is_loss: bool,
+}
+
+impl Unavailable {
+    fn at(member: &Member, error: EtcdError) -> Self {
+        Self {
+            line: format!("etcd at {}: {error}", member.url),
+            is_loss: matches!(error, EtcdError::Restored { .. }),
+        }
+    }
+}
+
+impl Backend for EtcdStore {
+    fn target(&self) -> String {
+        let urls = self.cluster.members.iter().map(|member| &*member.url);
+        format!("etcd at {}", urls.collect::<Vec<_>>().join(", "))
+    }
+}
+
 #[async_trait(?Send)]
-impl Sequence for EtcdSequence {
+impl Sequence for EtcdStore {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         let target = |last| Block::after(last, count).map(Block::last).ok();
         match self.advance(target).await? {
@@ -215,41 +289,275 @@ impl Sequence for EtcdSequence {
 }
 
 #[async_trait(?Send)]
-impl Store for EtcdSequence {
+impl Store for EtcdStore {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
-        let floor = floor.min(sequence::MAX_NUMBER);
+        let floor = floor.min(MAX_NUMBER);
         let target = |last| (last < floor).then_some(floor);
         self.advance(target).await.map(drop)
     }
 
     async fn check(&self) -> Result<u64, Error> {
-        let probe = async |connection: &mut Connection| connection.probe(&self.shared.key).await;
-        Ok(self.call(probe).await?.last())
+        let probe = async |connection: &mut Connection| self.probe(connection).await;
+        Ok(self.call(probe).await?.unwrap_or(0))
     }
 }
 
-/// A problem, and the server that has it.
-#[derive(Debug, thiserror::Error)]
-#[error("etcd at {url}: {problem}")]
-struct ServerError {
-    url: String,
-    problem: Problem,
+impl Cluster {
+    fn new(settings: &EtcdSettings) -> Result<Self, BadSettings> {
+        let mut bad = Vec::new();
+        let credentials = match (&settings.etcd_username, &settings.etcd_password) {
+            (Some(name), Some(password)) => Some((name.clone(), password.clone())),
+            (None, None) => None,
+            _ => {
+                bad.push(BadValue::together(
+                    "ETCD_USERNAME and ETCD_PASSWORD must be set together",
+                ));
+                None
+            }
+        };
+        let urls = &settings.etcd_endpoints.0;
+        let members = encryption(settings).and_then(|tls| {
+            let members = urls
+                .iter()
+                .map(|url| Member::new(url, tls.as_ref()).map(Arc::new));
+            members.collect::<Result<Vec<_>, _>>()
+        });
+        let members = members.unwrap_or_else(|error| {
+            bad.push(error);
+            Vec::new()
+        });
+        if !bad.is_empty() {
+            return Err(BadSettings(bad));
+        }
+        Ok(Self {
+            // So that not all replicas sit on the first member.
+            next: AtomicUsize::new(fastrand::usize(..members.len())),
+            members,
+            credentials,
+            id: OnceLock::new(),
+            revision: AtomicI64::new(0),
+            seen: Mutex::new(None),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Connects to the next member, or to the first after it that can be used; one that has just
+    /// failed is tried last.
+    ///
+    /// Each new connection begins at another member: one that replaces a broken one has a reason
+    /// not to go to the same. (tonic's own balancing keeps sending calls to members that are down
+    /// or hang.)
+    async fn connect(self: &Arc<Self>) -> Result<Connection, Unavailable> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.members.len();
+        let (before, after) = self.members.split_at(start);
+        let mut candidates: Vec<_> = after.iter().chain(before).collect();
+        let recently = Instant::now().checked_sub(AVOIDED);
+        // Stable, so those that are alike stay in turn.
+        candidates.sort_by_key(|member| {
+            recently.is_some_and(|recently| member.has_failed_since(recently))
+        });
+        let mut lines = Vec::new();
+        for member in candidates {
+            match Connection::open(self, member).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => lines.push(Unavailable::at(member, error).line),
+            }
+        }
+        Err(Unavailable {
+            line: lines.join("; "),
+            is_loss: false,
+        })
+    }
+
+    /// How long one call at one member may take.
+    fn time_limit(&self) -> Duration {
+        match self.members.len() {
+            1 => LIMIT_WITH_ONE,
+            _ => LIMIT_WITH_MORE,
+        }
+    }
+
+    /// Takes note of the cluster that an answer came from.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::OtherCluster`] if it is not the one that was met first. Two clusters, each
+    /// counting for itself, would hand out the same numbers.
+    fn recognise(&self, found: u64) -> Result<(), EtcdError> {
+        let expected = *self.id.get_or_init(|| {
+            info!(cluster = format_args!("{found:x}"), "etcd answers");
+            found
+        });
+        if found == expected {
+            Ok(())
+        } else {
+            Err(EtcdError::OtherCluster { expected, found })
+        }
+    }
+
+    /// The highest revision that this process knows.
+    fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Takes note of the revision in the answer to a transaction that was sent when this process
+    /// knew of `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Restored`] if the cluster has gone back since. That is told once: what follows
+    /// is compared with where it is now.
+    fn follow(&self, before: i64, found: i64) -> Result<(), EtcdError> {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        if found >= before {
+            self.revision.fetch_max(found, success);
+            return Ok(());
+        }
+        // Fails where another handle was first.
+        let _ = self
+            .revision
+            .compare_exchange(before, found, success, failure);
+        Err(EtcdError::Restored { before, found })
+    }
+
+    fn seen(&self) -> Found {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn see(&self, found: Found) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
 }
 
-/// What kept a call from being done: the problems of all servers that were tried.
-#[derive(Debug)]
-struct Trouble(Vec<ServerError>);
+impl Member {
+    fn new(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Self, BadValue> {
+        let endpoint = Endpoint::from(url.clone());
+        let secure = url.scheme_str() == Some("https");
+        let endpoint = match tls.filter(|_| secure) {
+            None => endpoint,
+            Some(tls) => endpoint
+                .tls_config(tls.clone())
+                .map_err(|error| bad_ca_file(&EtcdError::broken(&error).to_string()))?,
+        };
+        Ok(Self {
+            url: url.to_string().trim_end_matches('/').to_owned(),
+            endpoint,
+            failed: Mutex::default(),
+        })
+    }
 
-impl std::error::Error for Trouble {}
+    /// Takes note of an error, so that other handles do not wait for the same one.
+    fn fail(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("; ")?;
-            }
-            error.fmt(f)?;
+    fn has_failed_since(&self, since: Instant) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|failed| failed > since)
+    }
+}
+
+fn encryption(settings: &EtcdSettings) -> Result<Option<ClientTlsConfig>, BadValue> {
+    let mut urls = settings.etcd_endpoints.0.iter();
+    let any_tls = urls.any(|url| url.scheme_str() == Some("https"));
+    match (&settings.etcd_ca_file, any_tls) {
+        (None, false) => Ok(None),
+        (None, true) => Err(BadValue::together(
+            "ETCD_ENDPOINTS has an https:// URL, so ETCD_CA_FILE must be set: the path of a PEM \
+             file with the certificate of the authority that signed those of the servers",
+        )),
+        (Some(_), false) => Err(BadValue::together(
+            "ETCD_CA_FILE is set, but no URL in ETCD_ENDPOINTS begins with https://",
+        )),
+        (Some(path), true) => {
+            let authorities = tls::read_authorities(path);
+            let authorities =
+                authorities.map_err(|why| bad_ca_file(&format!("{}: {why}", path.display())))?;
+            Ok(Some(
+                ClientTlsConfig::new().trust_anchors(authorities.roots),
+            ))
         }
-        Ok(())
+    }
+}
+
+fn bad_ca_file(why: &str) -> BadValue {
+    BadValue::together(format!("invalid ETCD_CA_FILE: {why}"))
+}
+
+/// The URLs of the members of one etcd cluster, at least one.
+///
+/// Each is `http://HOST:PORT` or `https://HOST:PORT` and nothing more: a name and password in
+/// the URL would end up in messages.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoints(Vec<Uri>);
+
+impl TryFrom<String> for Endpoints {
+    type Error = &'static str;
+
+    fn try_from(list: String) -> Result<Self, &'static str> {
+        let urls: Option<Vec<Uri>> = list.split(',').map(|url| parse(url.trim())).collect();
+        urls.map(Self).ok_or("not a list of URLs")
+    }
+}
+
+fn parse(text: &str) -> Option<Uri> {
+    let url: Uri = text.parse().ok()?;
+    let authority = url.authority()?;
+    let good = matches!(url.scheme_str(), Some("http" | "https"))
+        // Without a port it would be the web's, which is never etcd's.
+        && authority.port_u16().is_some_and(|port| port > 0)
+        && Host::try_from(authority.host().to_owned()).is_ok()
+        && !authority.as_str().contains('@')
+        && url.path() == "/"
+        && url.query().is_none();
+    good.then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &str) -> Result<Endpoints, &'static str> {
+        Endpoints::try_from(list.to_owned())
+    }
+
+    #[test]
+    fn a_list_of_urls_with_ports_is_read_in_order() {
+        let endpoints = read("http://a:2379, https://b.example:1,http://[::1]:2379/").unwrap();
+        let urls: Vec<String> = endpoints.0.iter().map(Uri::to_string).collect();
+        assert_eq!(
+            urls,
+            [
+                "http://a:2379/",
+                "https://b.example:1/",
+                "http://[::1]:2379/"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_such_a_list_is_refused() {
+        for bad in [
+            "",
+            ",",
+            "http://a:1,",
+            "a:2379",
+            "a",
+            "http://a",
+            "http://a:0",
+            "http://10.0.0.256:2379",
+            "http://a..b:2379",
+            "http://a:65536",
+            "http://:2379",
+            "ftp://a:2379",
+            "http://a:2379/path",
+            "http://a:2379?q",
+            "http://user:hush@a:2379",
+            "http://a:1 http://b:1",
+            "tcp://10.0.0.1:2379",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

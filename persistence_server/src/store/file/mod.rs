@@ -28,13 +28,14 @@ use self::{
     disk::Directory,
     writer::{Command, Writer},
 };
-use super::Operations;
+use super::{Backend, Operations};
 use crate::{FileSettings, SequenceName};
 
 /// A sequence in a file. A clone is a handle to the same one.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     commands: mpsc::Sender<Command>,
+    dir: PathBuf,
 }
 
 impl FileStore {
@@ -70,7 +71,24 @@ impl FileStore {
         writer
             .start(queue, failed)
             .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
-        Ok(Self { commands })
+        let store = Self {
+            commands,
+            dir: dir.to_owned(),
+        };
+        if store.ends_with_its_container() {
+            tracing::warn!(
+                "DATA_DIR is inside the container, and its numbers end with it; mount a volume \
+                 there (docker run -v numbers:/data)"
+            );
+        }
+        Ok(store)
+    }
+
+    /// Whether the directory is on the file system that a container begins with.
+    fn ends_with_its_container(&self) -> bool {
+        let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();
+        // Outside of a container the first process is another.
+        std::process::id() == 1 && device(&self.dir) == device(Path::new("/"))
     }
 
     async fn ask<T>(
@@ -81,6 +99,19 @@ impl FileStore {
         let (answer, result) = oneshot::channel();
         self.commands.send(command(answer)).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
+    }
+}
+
+impl Backend for FileStore {
+    fn target(&self) -> String {
+        format!("file store in {}", self.dir.display())
+    }
+
+    fn note(&self) -> &'static str {
+        match self.ends_with_its_container() {
+            true => "numbers end with the container",
+            false => "",
+        }
     }
 }
 

@@ -1,12 +1,18 @@
-//! One connection to the server.
+//! One connection to the server, and why it gives no number.
+//!
+//! The words of [`PostgresError`] are for the log and for readiness: one line, without secrets.
 
 use std::{
+    error::Error as _,
+    fmt,
     future::poll_fn,
+    io,
     pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use sequence::Idle;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -14,15 +20,13 @@ use tokio::{
     time::timeout,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Connection, SimpleQueryMessage, SimpleQueryRow, error::Severity,
+    AsyncMessage, Client, Connection, SimpleQueryMessage, SimpleQueryRow,
+    error::{DbError, Severity, SqlState},
     tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{
-    problem::Problem,
-    target::{PgHost, Target},
-};
+use super::{PgHost, Server};
 
 /// The oldest version that is taken.
 ///
@@ -34,6 +38,8 @@ const MINIMUM: u32 = 12;
 /// How long it may take to connect and log in: less than an attempt (2 s), so that the reason
 /// can be told.
 const OPEN: Duration = Duration::from_millis(1500);
+
+const CLOSED: &str = "connection closed";
 
 /// A TCP connection or a Unix socket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -49,32 +55,41 @@ type Link =
 /// connection of the server, which others use afterwards.
 pub(super) struct Session {
     client: Client,
-    /// Driven by whoever waits for an answer, and not by a task of its own: so no task has to be
-    /// ended before the socket is closed.
+    /// Driven by the call that waits for an answer, and not by a task of its own: so no task has
+    /// to be ended before the socket is closed.
     link: Link,
     /// The link has ended and must not be driven any more.
     ended: bool,
-    /// The last warning since somebody looked.
+    pub(super) idle: bool,
+    /// The last warning of the current call.
     warning: Option<String>,
-    /// The server and its table were inspected.
-    pub(super) inspected: bool,
+    /// The server and its table were checked.
+    pub(super) checked: bool,
+}
+
+impl Idle for Session {
+    fn is_idle(&self) -> bool {
+        self.idle
+    }
 }
 
 impl Session {
     /// Connects and logs in.
-    pub(super) async fn open(target: &Target) -> Result<Self, Problem> {
+    pub(super) async fn open(server: &Server) -> Result<Self, PostgresError> {
         let login = async {
-            let stream = connect(target).await.map_err(|error| Problem::io(&error))?;
-            let mut tls = target.tls.clone();
+            let stream = connect(server)
+                .await
+                .map_err(|error| PostgresError::io(&error))?;
+            let mut tls = server.tls.clone();
             let Ok(tls) =
-                MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut tls, target.host.as_str());
-            Ok::<_, Problem>(target.config.connect_raw(stream, tls).await?)
+                MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut tls, server.host.as_str());
+            Ok::<_, PostgresError>(server.config.connect_raw(stream, tls).await?)
         };
         let login = timeout(OPEN, login).await;
-        let (client, link) = login.unwrap_or(Err(Problem::Silent(OPEN)))?;
+        let (client, link) = login.unwrap_or(Err(PostgresError::Silent(OPEN)))?;
         let version = link.parameter("server_version").unwrap_or("unknown");
         if major(version).is_none_or(|major| major < MINIMUM) {
-            return Err(Problem::TooOld {
+            return Err(PostgresError::TooOld {
                 found: version.to_owned(),
                 minimum: MINIMUM,
             });
@@ -83,8 +98,9 @@ impl Session {
             client,
             link,
             ended: false,
+            idle: true,
             warning: None,
-            inspected: false,
+            checked: false,
         })
     }
 
@@ -98,14 +114,14 @@ impl Session {
     pub(super) async fn write(
         &mut self,
         statements: &str,
-    ) -> Result<Option<SimpleQueryRow>, Problem> {
+    ) -> Result<Option<SimpleQueryRow>, PostgresError> {
         self.warning = None;
         // The row comes before the commit; this waits for what comes after it, ReadyForQuery.
         let answer = self
             .run(async |client| client.simple_query(statements).await)
             .await?;
         if let Some(warning) = self.warning.take() {
-            return Err(Problem::Warned(warning));
+            return Err(PostgresError::Warned(warning));
         }
         Ok(answer.into_iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -117,10 +133,11 @@ impl Session {
     pub(super) async fn run<T>(
         &mut self,
         call: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, PostgresError> {
         if self.ended {
-            return Err(Problem::Connection("connection closed".to_owned()));
+            return Err(PostgresError::Connection(CLOSED.to_owned()));
         }
+        self.idle = false;
         let Self {
             client,
             link,
@@ -129,23 +146,25 @@ impl Session {
             ..
         } = self;
         let mut call = pin!(call(client));
-        poll_fn(|context| {
+        let result = poll_fn(|context| {
             let end = drive(link, warning, context);
             *ended = end.is_some();
             // A link that ended may have brought the answer, or the reason, in its last bytes.
             match (call.as_mut().poll(context), end) {
                 (Poll::Ready(Ok(value)), _) => Poll::Ready(Ok(value)),
                 (Poll::Ready(Err(error)), _) => Poll::Ready(Err(error.into())),
-                (Poll::Pending, Some(problem)) => Poll::Ready(Err(problem)),
+                (Poll::Pending, Some(error)) => Poll::Ready(Err(error)),
                 (Poll::Pending, None) => Poll::Pending,
             }
         })
-        .await
+        .await;
+        self.idle = !self.ended;
+        result
     }
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("ended", &self.ended)
             .field("warning", &self.warning)
@@ -153,38 +172,38 @@ impl std::fmt::Debug for Session {
     }
 }
 
-async fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
-    let host = match &target.host {
+async fn connect(server: &Server) -> io::Result<Box<dyn Stream>> {
+    let host = match &server.host {
         PgHost::Host(host) => host.as_str(),
         PgHost::Directory(path) => {
-            let path = format!("{path}/.s.PGSQL.{}", target.port);
+            let path = format!("{path}/.s.PGSQL.{}", server.port);
             return Ok(Box::new(UnixStream::connect(path).await?));
         }
     };
-    let stream = chassis::connect(host, target.port).await?;
+    let stream = chassis::connect(host, server.port).await?;
     // Firewalls forget connections that are silent for minutes.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10));
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(Box::new(stream))
 }
 
-/// Reads and writes as far as possible; some problem if the link has come to its end.
+/// Reads and writes as far as possible; the error if the link has come to its end.
 fn drive(
     link: &mut Link,
     warning: &mut Option<String>,
     context: &mut Context<'_>,
-) -> Option<Problem> {
+) -> Option<PostgresError> {
     loop {
         match link.poll_message(context) {
             Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
                 if notice.parsed_severity() == Some(Severity::Warning) {
-                    *warning = Some(Problem::words(&notice));
+                    *warning = Some(PostgresError::words(&notice));
                 }
             }
             Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(Some(Err(error))) => return Some(error.into()),
             Poll::Ready(None) => {
-                return Some(Problem::Connection("connection closed".to_owned()));
+                return Some(PostgresError::Connection(CLOSED.to_owned()));
             }
             Poll::Pending => return None,
         }
@@ -195,6 +214,168 @@ fn drive(
 fn major(version: &str) -> Option<u32> {
     let digits = version.find(|c: char| !c.is_ascii_digit());
     version[..digits.unwrap_or(version.len())].parse().ok()
+}
+
+/// Why the server gives no number.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PostgresError {
+    /// The connection failed, or broke.
+    #[error("{0}")]
+    Connection(String),
+
+    #[error(
+        "no answer within {} ms; check that it is not overloaded, and that no firewall drops the \
+         connection", .0.as_millis()
+    )]
+    Silent(Duration),
+
+    /// The server answered with an error.
+    #[error("{message}")]
+    Server { code: SqlState, message: String },
+
+    #[error("the server asks for a password, and PGPASSWORD is not set")]
+    NoPassword,
+
+    #[error("its version is {found}, and before {minimum} a failed fsync may be taken for success")]
+    TooOld { found: String, minimum: u32 },
+
+    #[error("it is a hot standby, which takes no writes")]
+    InRecovery,
+
+    #[error("its transactions are read-only (default_transaction_read_only)")]
+    ReadOnly,
+
+    #[error("fsync is off, so a crash would repeat numbers; set fsync=on")]
+    NoFsync,
+
+    #[error(
+        "synchronous_commit is {0} in spite of our setting, so a crash would repeat numbers; \
+         remove what changes it, such as a trigger on table numbers"
+    )]
+    NotSynchronous(String),
+
+    #[error(
+        "commits wait for a synchronous standby (synchronous_standby_names) that does not answer"
+    )]
+    NoStandby,
+
+    #[error("table numbers is not usable: {0}")]
+    WrongTable(&'static str),
+
+    #[error("permission denied for table numbers: the user needs SELECT, INSERT and UPDATE on it")]
+    NoRights,
+
+    #[error("there is no table numbers, and it cannot be created: {0}")]
+    NoTable(String),
+
+    #[error("the value of {name:?} in table numbers is {value}, not a number from 0 to 2^53-1")]
+    NotANumber { name: String, value: String },
+
+    #[error("the row in table numbers was not written; a trigger may prevent it")]
+    Changed,
+
+    #[error("the row of {0:?} in table numbers was gone")]
+    RowGone(String),
+
+    /// A commit that did not wait for its standby is reported in this way, and as a success.
+    #[error("the server warned, so its answer is not used: {0}")]
+    Warned(String),
+
+    #[error("the value in table numbers became {0}, which is not what was written")]
+    UnexpectedReply(String),
+
+    #[error("the sequence is exhausted")]
+    Exhausted,
+}
+
+impl PostgresError {
+    /// Whether the connection is still good: the server took the call in order, and with a new
+    /// connection the same would have happened.
+    pub(super) fn keeps_connection(&self) -> bool {
+        match self {
+            Self::Changed | Self::RowGone(_) | Self::Exhausted => true,
+            Self::Server { code, .. } => {
+                [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether another session is creating the table at this moment, or just has.
+    pub(super) fn is_creation_race(&self) -> bool {
+        let Self::Server { code, .. } = self else {
+            return false;
+        };
+        // `CREATE TABLE IF NOT EXISTS` looks before it takes a lock; the second one meets
+        // the unique indexes of the catalogue.
+        [
+            SqlState::UNIQUE_VIOLATION,
+            SqlState::DUPLICATE_TABLE,
+            SqlState::DUPLICATE_OBJECT,
+        ]
+        .contains(code)
+    }
+
+    /// What the server said by itself, in a notice or an error, and what to do about it where
+    /// that needs to be told.
+    pub(super) fn words(error: &DbError) -> String {
+        let advice = match *error.code() {
+            SqlState::TOO_MANY_CONNECTIONS => {
+                "; raise max_connections, or the limit of the user or the database: each process \
+                 takes WORKERS + 1 connections"
+            }
+            SqlState::LOCK_NOT_AVAILABLE => {
+                "; another transaction holds the row or the table numbers: end it (see \
+                 pg_stat_activity, pg_blocking_pids)"
+            }
+            SqlState::RAISE_EXCEPTION => "; a trigger on table numbers refuses the write",
+            SqlState::DISK_FULL => "; free space on the disk of the server",
+            _ => "",
+        };
+        one_line(format_args!("{}{advice}", error.message()))
+    }
+
+    /// Why there is no connection, or none any more.
+    pub(super) fn io(error: &io::Error) -> Self {
+        Self::Connection(match error.raw_os_error() {
+            // "connection refused", not "Connection refused (os error 111)".
+            Some(_) => error.kind().to_string(),
+            None => one_line(error),
+        })
+    }
+}
+
+impl From<tokio_postgres::Error> for PostgresError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(answer) = error.as_db_error() {
+            return Self::Server {
+                code: answer.code().clone(),
+                message: Self::words(answer),
+            };
+        }
+        let Some(cause) = error.source() else {
+            return Self::Connection(error.to_string());
+        };
+        if let Some(cause) = cause.downcast_ref::<io::Error>()
+            && cause.raw_os_error().is_some()
+        {
+            return Self::io(cause);
+        }
+        let cause = cause.to_string();
+        if cause == "password missing" {
+            return Self::NoPassword;
+        }
+        Self::Connection(one_line(format_args!("{error}: {cause}")))
+    }
+}
+
+/// What comes from the network stays in one line of the log.
+fn one_line(words: impl fmt::Display) -> String {
+    let words = words.to_string();
+    words
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -213,5 +394,10 @@ mod tests {
         ] {
             assert_eq!(major(version), number, "{version}");
         }
+    }
+
+    #[test]
+    fn words_of_the_server_stay_in_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31mc"), "a b [31mc");
     }
 }

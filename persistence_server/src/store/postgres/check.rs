@@ -1,4 +1,4 @@
-//! Whether the server and its table can keep our promise.
+//! The check of the server and its table: whether they can keep our promise.
 
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,10 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{APPLICATION, problem::Problem, session::Session, target::Target};
+use super::{
+    APPLICATION, Server,
+    session::{PostgresError, Session},
+};
 
 /// The table: one row for each sequence, with the last number that is taken. Another transaction
 /// that makes it, and stays open, is not waited for by one session after the other.
@@ -25,7 +28,7 @@ const CREATE: &str = "\
 ///   the first schema there, and would shadow one in the second.
 /// * `indimmediate`: a deferrable constraint cannot decide a conflict.
 /// * Of other users' sessions `pg_stat_activity` tells nothing, of this user's it does. A commit
-///   of ours that waits for a standby has the row locked, and everybody else waits for it.
+///   of ours that waits for a standby has the row locked, and all others wait for it.
 const INSPECT: &str = "\
     SELECT pg_is_in_recovery() AS in_recovery,
            current_setting('transaction_read_only') = 'on' AS read_only,
@@ -60,19 +63,19 @@ const INSPECT: &str = "\
     LEFT JOIN pg_attribute v ON v.attrelid = c.oid AND v.attname = 'value' AND NOT v.attisdropped";
 
 /// Checks that the table can be written to, and makes it if it is missing.
-pub(super) async fn ensure(session: &mut Session, target: &Target) -> Result<(), Problem> {
+pub(super) async fn ensure(session: &mut Session, server: &Server) -> Result<(), PostgresError> {
     let mut row = inspect(session).await?;
-    check_server(&row, target)?;
+    check_server(&row, server)?;
     if !row.try_get::<_, bool>("exists")? {
         let created = session
             .run(async |client| client.batch_execute(CREATE).await)
             .await;
         match created {
-            Err(problem @ Problem::Server { .. }) if !problem.is_creation_race() => {
-                return Err(Problem::NoTable(problem.to_string()));
+            Err(error @ PostgresError::Server { .. }) if !error.is_creation_race() => {
+                return Err(PostgresError::NoTable(error.to_string()));
             }
-            Err(problem) if !problem.is_creation_race() => return Err(problem),
-            // Whoever was first has made the same table.
+            Err(error) if !error.is_creation_race() => return Err(error),
+            // The session that was first has made the same table.
             _ => {}
         }
         row = inspect(session).await?;
@@ -85,7 +88,10 @@ pub(super) async fn ensure(session: &mut Session, target: &Target) -> Result<(),
 /// # Errors
 ///
 /// Also if what is stored is not such a number.
-pub(super) async fn stored(session: &mut Session, name: &str) -> Result<Option<u64>, Problem> {
+pub(super) async fn stored(
+    session: &mut Session,
+    name: &str,
+) -> Result<Option<u64>, PostgresError> {
     const SQL: &str = "SELECT value FROM numbers WHERE name = $1";
     let row = session
         .run(async |client| client.query_typed_opt(SQL, &[(&name, Type::TEXT)]).await)
@@ -97,14 +103,14 @@ pub(super) async fn stored(session: &mut Session, name: &str) -> Result<Option<u
     let number = value.and_then(|value| u64::try_from(value).ok());
     match number.filter(|number| *number <= MAX_NUMBER) {
         Some(number) => Ok(Some(number)),
-        None => Err(Problem::NotANumber {
+        None => Err(PostgresError::NotANumber {
             name: name.to_owned(),
             value: value.map_or("null".to_owned(), |value| value.to_string()),
         }),
     }
 }
 
-async fn inspect(session: &mut Session) -> Result<Row, Problem> {
+async fn inspect(session: &mut Session) -> Result<Row, PostgresError> {
     let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&APPLICATION, Type::TEXT)];
     let look = async |client: &Client| client.query_typed_one(INSPECT, &parameters).await;
     let row = session.run(look).await?;
@@ -116,51 +122,53 @@ async fn inspect(session: &mut Session) -> Result<Row, Problem> {
     Ok(row)
 }
 
-fn check_server(row: &Row, target: &Target) -> Result<(), Problem> {
+fn check_server(row: &Row, server: &Server) -> Result<(), PostgresError> {
     let is = |column: &str| row.try_get::<_, bool>(column);
     if is("in_recovery")? {
-        return Err(Problem::InRecovery);
+        return Err(PostgresError::InRecovery);
     }
     if is("read_only")? {
-        return Err(Problem::ReadOnly);
+        return Err(PostgresError::ReadOnly);
     }
     if !is("fsync")? {
-        return Err(Problem::NoFsync);
+        return Err(PostgresError::NoFsync);
     }
     let risky = !is("full_page_writes")? || is("data_sync_retry")?;
-    if risky && !target.risks_told.swap(true, Ordering::Relaxed) {
-        let address = &*target.address;
+    if risky && !server.warned.swap(true, Ordering::Relaxed) {
+        let address = &*server.address;
         tracing::warn!(
             "postgres at {address}: full_page_writes is off or data_sync_retry is on; where the \
              file system does not make up for it, a crash may damage the table"
         );
     }
     if is("no_standby")? {
-        return Err(Problem::NoStandby);
+        return Err(PostgresError::NoStandby);
     }
     Ok(())
 }
 
-fn check_table(row: &Row) -> Result<(), Problem> {
+fn check_table(row: &Row) -> Result<(), PostgresError> {
     // Everything about a table that is not there is null.
     let is = |column: &str| {
         row.try_get::<_, Option<bool>>(column)
             .map(Option::unwrap_or_default)
     };
-    let problem = if !is("exists")? || is("is_too_new")? {
-        Problem::Changed
+    let error = if !is("exists")? || is("is_too_new")? {
+        PostgresError::Changed
     } else if !is("is_table")? {
-        Problem::WrongTable("it is not an ordinary table")
+        PostgresError::WrongTable("it is not an ordinary table")
     } else if !is("is_logged")? {
-        Problem::WrongTable("it is unlogged, so a crash would empty it and repeat all numbers")
+        PostgresError::WrongTable(
+            "it is unlogged, so a crash would empty it and repeat all numbers",
+        )
     } else if !is("has_columns")? {
-        Problem::WrongTable("it needs the columns name (text) and value (bigint)")
+        PostgresError::WrongTable("it needs the columns name (text) and value (bigint)")
     } else if !is("is_unique")? {
-        Problem::WrongTable("its column name needs a primary key or a unique index")
+        PostgresError::WrongTable("its column name needs a primary key or a unique index")
     } else if !is("has_rights")? {
-        Problem::NoRights
+        PostgresError::NoRights
     } else {
         return Ok(());
     };
-    Err(problem)
+    Err(error)
 }

@@ -1,13 +1,12 @@
 //! Whether the server can be trusted with numbers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use redis::{Pipeline, Value};
 
 use super::{
-    connection::Connection,
-    failure::Failure,
-    server::{Rules, Server},
+    Server,
+    connection::{Connection, RedisError},
 };
 
 /// The seconds for which a replica may be silent and still count as one that follows. It must
@@ -16,7 +15,7 @@ const LARGEST_LAG: i64 = 3;
 
 /// Asks the server what it is, and refuses it for what would break the promise. It writes
 /// nothing.
-pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Result<(), Failure> {
+pub(super) async fn check(server: &Server, connection: &mut Connection) -> Result<(), RedisError> {
     let mut commands = Pipeline::with_capacity(5);
     commands.cmd("INFO").arg("server");
     commands.cmd("INFO").arg("replication");
@@ -24,20 +23,22 @@ pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Res
     commands.cmd("CONFIG").arg("GET").arg("maxmemory*");
     commands.cmd("PTTL").arg(&server.key);
     let mut replies = connection.exchange(&commands).await?.into_iter();
-    server.answered();
+    server.answered.store(true, Ordering::Relaxed);
 
     let about = Info::read(replies.next())?;
     let replication = Info::read(replies.next())?;
     let settings = Config::read(replies.next(), replies.next());
-    about.must_hold_data()?;
+    if about.get("redis_mode") == "sentinel" {
+        return Err(RedisError::Sentinel);
+    }
     replication.must_be_primary()?;
     let exists = match replies.next() {
         Some(Value::Int(-2)) => false,
         Some(Value::Int(-1)) => true,
-        Some(Value::Int(_)) => return Err(Failure::Expires(server.key.clone())),
-        other => return Err(Failure::reply("PTTL", other)),
+        Some(Value::Int(_)) => return Err(RedisError::Expires(server.key.clone())),
+        other => return Err(RedisError::reply("PTTL", other)),
     };
-    let warnings = judge(&about, &replication, &settings, server.rules)?;
+    let warnings = judge(&about, &replication, &settings, server)?;
     server.warn(warnings.join("; "));
     if !exists {
         server.log_new();
@@ -45,36 +46,36 @@ pub(super) async fn inspect(server: &Server, connection: &mut Connection) -> Res
     Ok(())
 }
 
-/// Applies the rules: what they do not forbid and people should know is a warning.
+/// Refuses what the settings forbid, and returns warnings about the rest that is risky.
 fn judge(
     about: &Info,
     replication: &Info,
     settings: &Config,
-    rules: Rules,
-) -> Result<Vec<String>, Failure> {
+    server: &Server,
+) -> Result<Vec<String>, RedisError> {
     let mut warnings = Vec::new();
     let shortcomings = shortcomings(about, settings);
     if !shortcomings.is_empty() {
         let shortcomings = shortcomings.join(", ");
-        if rules.durable {
-            return Err(Failure::NotDurable(shortcomings));
+        if server.requires_durable {
+            return Err(RedisError::NotDurable(shortcomings));
         }
         warnings.push(format!(
             "the server may lose numbers in a crash, and then they repeat: {shortcomings}"
         ));
     }
     let following = replication.replicas_following();
-    if following < usize::from(rules.replicas) {
-        return Err(Failure::TooFewReplicas {
+    if following < usize::from(server.replicas) {
+        return Err(RedisError::TooFewReplicas {
             following,
-            wanted: rules.replicas,
+            wanted: server.replicas,
         });
     }
-    if following > usize::from(rules.replicas) {
+    if following > usize::from(server.replicas) {
         warnings.push(format!(
             "replicas: {following}, and REDIS_MIN_REPLICAS is {}: after a fail-over to \
              one that had not received everything, numbers repeat",
-            rules.replicas
+            server.replicas
         ));
     }
     Ok(warnings)
@@ -118,10 +119,10 @@ fn shortcomings(about: &Info, settings: &Config) -> Vec<String> {
 struct Info(BTreeMap<String, String>);
 
 impl Info {
-    fn read(reply: Option<Value>) -> Result<Self, Failure> {
+    fn read(reply: Option<Value>) -> Result<Self, RedisError> {
         let text = match reply {
             Some(Value::BulkString(bytes)) => bytes,
-            other => return Err(Failure::reply("INFO", other)),
+            other => return Err(RedisError::reply("INFO", other)),
         };
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -139,18 +140,13 @@ impl Info {
         major.and_then(|major| major.parse().ok()).unwrap_or(0)
     }
 
-    fn must_hold_data(&self) -> Result<(), Failure> {
-        match self.get("redis_mode") {
-            "sentinel" => Err(Failure::Sentinel),
-            _ => Ok(()),
-        }
-    }
-
-    fn must_be_primary(&self) -> Result<(), Failure> {
+    fn must_be_primary(&self) -> Result<(), RedisError> {
         match self.get("role") {
             "master" => Ok(()),
-            "slave" => Err(Failure::Replica),
-            other => Err(Failure::Strange(format!("its role is {other:?}"))),
+            "slave" => Err(RedisError::Replica),
+            other => Err(RedisError::UnexpectedReply(format!(
+                "its role is {other:?}"
+            ))),
         }
     }
 
@@ -188,11 +184,11 @@ impl Config {
         for reply in [log, memory] {
             let settings = match reply {
                 Some(reply @ Value::Array(_)) => redis::from_redis_value(reply),
-                other => return Self::Unknown(Failure::reply("CONFIG GET", other).to_string()),
+                other => return Self::Unknown(RedisError::reply("CONFIG GET", other).to_string()),
             };
             match settings {
                 Ok(settings) => known.extend::<BTreeMap<String, String>>(settings),
-                Err(_) => return Self::Unknown("CONFIG GET answers strangely".to_owned()),
+                Err(_) => return Self::Unknown("unexpected reply to CONFIG GET".to_owned()),
             }
         }
         match known.contains_key("appendonly") {
@@ -247,14 +243,14 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_kind_is_no_panic() {
-        for strange in [
+        for other in [
             None,
             Some(Value::Nil),
             Some(Value::Int(1)),
             Some(Value::Okay),
         ] {
-            assert!(Info::read(strange.clone()).is_err());
-            assert!(matches!(Config::read(strange, None), Config::Unknown(_)));
+            assert!(Info::read(other.clone()).is_err());
+            assert!(matches!(Config::read(other, None), Config::Unknown(_)));
         }
         let odd = Value::Array(vec![Value::Int(1)]);
         assert!(matches!(Config::read(Some(odd), None), Config::Unknown(_)));

@@ -1,26 +1,140 @@
-//! One HTTP/1.1 connection to one server, for small requests one after another.
+//! The sequence that `persistence_server` serves over HTTP.
 //!
-//! A client library would do as well; this one costs a tenth of the instructions, and a chain of
-//! services that each spend little on the other is what this project shows. It understands the
-//! answers of `persistence_server` and of proxies that pass them on, with a `Content-Length` or in
-//! chunks, and refuses everything else.
+//! A client library would do as well as the connection below, which costs a tenth of its
+//! instructions: a chain of services that each spend little on the other is what this project
+//! shows. It understands the answers of `persistence_server` and of proxies that pass them on,
+//! with a `Content-Length` or in chunks, and refuses everything else.
 
-use std::io;
+use std::{io, num::NonZeroU16};
 
+use async_trait::async_trait;
 use chassis::{connect, settings::Host};
-use sequence::wire;
+use sequence::{
+    Block, Count, Error, Idle, Reusable, Sequence, Store,
+    wire::{self, EXHAUSTED},
+};
+use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
+/// A sequence behind HTTP. A clone has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct HttpSequence {
+    host: Host,
+    port: u16,
+    connection: Reusable<Connection>,
+}
+
+impl HttpSequence {
+    /// The sequence at `host` and `port`; connects at the first call.
+    pub fn new(host: &Host, port: NonZeroU16) -> Self {
+        Self {
+            host: host.clone(),
+            port: port.get(),
+            connection: Reusable::default(),
+        }
+    }
+
+    /// What it is and where: `persistence at 127.0.0.1:8081`.
+    pub fn target(&self) -> String {
+        format!("persistence at {}", self.host.with_port(self.port))
+    }
+
+    async fn call<T>(
+        &self,
+        method: &str,
+        path: &str,
+        read: impl Fn(Answer) -> Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let open = async || Connection::open(&self.host, self.port).await;
+        let exchange = async |connection: &mut Connection| {
+            let result = read(connection.exchange(method, path).await?);
+            // Whatever sends such an answer cannot be trusted with another call.
+            connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
+            result
+        };
+        self.connection.call(open, exchange).await
+    }
+
+    fn error(&self, error: HttpError) -> Error {
+        match error {
+            HttpError::Exhausted => Error::Exhausted,
+            error => Error::unavailable(format!("{}: {error}", self.target())),
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Sequence for HttpSequence {
+    async fn reserve(&self, count: Count) -> Result<Block, Error> {
+        let read = |answer: Answer| match answer.status {
+            200 => wire::decode_block(&answer.body, count)
+                .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
+            _ => Err(answer.refusal()),
+        };
+        let block = self.call("GET", &wire::request_target(count), read).await;
+        block.map_err(|error| self.error(error))
+    }
+}
+
+#[async_trait(?Send)]
+impl Store for HttpSequence {
+    /// Fails: `persistence_server` has no request for that.
+    async fn raise_above(&self, floor: u64) -> Result<(), Error> {
+        Err(Error::unavailable(format!(
+            "{}: it lost writes and hands out old numbers; restart it with SEQUENCE_FLOOR={floor}",
+            self.target()
+        )))
+    }
+
+    /// Asks whether `persistence_server` is ready. What it returns may be a second behind what
+    /// another replica has handed out; it is 0 behind a proxy that drops the field.
+    async fn check(&self) -> Result<u64, Error> {
+        let read = |answer: Answer| match answer.status {
+            ..500 => Ok(answer.last.unwrap_or(0)),
+            _ => Err(answer.refusal()),
+        };
+        let last = self.call("OPTIONS", "/", read).await;
+        last.map_err(|error| self.error(error))
+    }
+}
+
+/// Why there is no answer, or which.
+#[derive(Debug, thiserror::Error)]
+enum HttpError {
+    #[error("connection refused")]
+    Refused,
+
+    #[error("{0}")]
+    Connect(io::Error),
+
+    #[error("connection broken: {0}")]
+    Broken(#[from] io::Error),
+
+    #[error("connection closed before the answer was complete")]
+    Closed,
+
+    #[error("unexpected reply: {0}")]
+    UnexpectedReply(&'static str),
+
+    #[error("answered {status}{}", .detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+    Status { status: u16, detail: Option<String> },
+
+    #[error("the sequence is exhausted")]
+    Exhausted,
+}
+
 /// The largest answer, head and body, in bytes. A block of numbers and a problem are far smaller.
 const LARGEST: usize = 16 * 1024;
 
-/// A connection on which no answer is outstanding.
+/// One HTTP/1.1 connection, for one request at a time.
 #[derive(Debug)]
-pub(super) struct Connection {
+struct Connection {
     stream: TcpStream,
+    /// Whether no answer is outstanding, and the server does not close it.
+    idle: bool,
     /// For the `Host` header.
     authority: String,
     buffer: Vec<u8>,
@@ -28,76 +142,77 @@ pub(super) struct Connection {
 
 /// A complete answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
     /// The value of [`wire::LAST`].
-    pub(super) last: Option<u64>,
+    last: Option<u64>,
     /// Whether another request may follow on the same connection.
-    pub(super) keeps_connection: bool,
+    keeps_connection: bool,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("{}", plainly(.0))]
-    Connect(io::Error),
+impl Answer {
+    /// What an answer says that is not the one wanted.
+    fn refusal(&self) -> HttpError {
+        #[derive(Deserialize)]
+        struct Problem {
+            r#type: String,
+            detail: String,
+        }
 
-    #[error("the connection broke: {0}")]
-    Broken(io::Error),
-
-    #[error("the connection was closed before the answer was complete")]
-    Closed,
-
-    #[error("the answer is not usable HTTP: {0}")]
-    Strange(&'static str),
+        let problem: Option<Problem> = serde_json::from_slice(&self.body).ok();
+        match problem {
+            Some(problem) if problem.r#type == EXHAUSTED => HttpError::Exhausted,
+            problem => HttpError::Status {
+                status: self.status,
+                detail: problem.map(|problem| problem.detail),
+            },
+        }
+    }
 }
 
-/// Without the number of the error: `connection refused`.
-fn plainly(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => error.to_string(),
+impl Idle for Connection {
+    fn is_idle(&self) -> bool {
+        self.idle
     }
 }
 
 impl Connection {
-    pub(super) async fn open(host: &Host, port: u16) -> Result<Self, Failure> {
+    async fn open(host: &Host, port: u16) -> Result<Self, HttpError> {
         let stream = connect(host.as_str(), port)
             .await
-            .map_err(Failure::Connect)?;
+            .map_err(|error| match error.kind() {
+                // Without the number of the error.
+                io::ErrorKind::ConnectionRefused => HttpError::Refused,
+                _ => HttpError::Connect(error),
+            })?;
         Ok(Self {
             stream,
+            idle: true,
             authority: host.with_port(port),
             buffer: Vec::with_capacity(1024),
         })
     }
 
     /// Sends a request without a body and reads its answer.
-    pub(super) async fn exchange(&mut self, method: &str, target: &str) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, method: &str, path: &str) -> Result<Answer, HttpError> {
+        self.idle = false;
         let authority = &self.authority;
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n"
         );
-        self.stream
-            .write_all(request.as_bytes())
-            .await
-            .map_err(Failure::Broken)?;
+        self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();
         loop {
-            let read = self
-                .stream
-                .read_buf(&mut self.buffer)
-                .await
-                .map_err(Failure::Broken)?;
-            if read == 0 {
-                return Err(Failure::Closed);
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(HttpError::Closed);
             }
-            if let Some(answer) = parse(&self.buffer).map_err(Failure::Strange)? {
+            if let Some(answer) = parse(&self.buffer).map_err(HttpError::UnexpectedReply)? {
+                self.idle = answer.keeps_connection;
                 return Ok(answer);
             }
             if self.buffer.len() > LARGEST {
-                return Err(Failure::Strange("it is too long"));
+                return Err(HttpError::UnexpectedReply("it is too long"));
             }
         }
     }
