@@ -75,7 +75,7 @@ pub(crate) struct Args {
     #[arg(value_parser = seconds)]
     timeout: Duration,
 
-    /// Give up when nothing was answered with a number for so long
+    /// Give up after this long without a successful response
     #[arg(
         long,
         env = "CHECKER_KEEP_TRYING",
@@ -89,7 +89,7 @@ pub(crate) struct Args {
     #[arg(long, env = "CHECKER_MAX_FAILURES", value_name = "N")]
     max_failures: Option<u64>,
 
-    /// Make skipped numbers a violation: right if nothing fails and nobody else asks
+    /// Make skipped numbers a violation: right if nothing fails and nothing else sends requests
     #[arg(long, env = "CHECKER_NO_GAPS", value_parser = FalseyValueParser::new())]
     no_gaps: bool,
 
@@ -135,7 +135,7 @@ impl Args {
     }
 }
 
-/// The version, with the commit where whoever built it said so.
+/// The version, with the commit where the build was told.
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     match option_env!("REVISION") {

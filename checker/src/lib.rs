@@ -6,8 +6,8 @@
 //!
 //! [`load::run()`] drives load over kept-alive connections and brings back a [`History`]: when
 //! each request was sent, when its answer was received and which numbers it brought. [`verify()`]
-//! proves it or names the two [`Operation`]s that break it, and a [`Summary`] says so to people
-//! and programs.
+//! proves it or names the two [`Operation`]s that break it, and a [`Summary`] reports it as
+//! text or JSON.
 //!
 //! ```no_run
 //! use checker::load::{self, Options};

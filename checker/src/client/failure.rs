@@ -34,7 +34,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether nobody knows if the service took a number for it: the request was sent, and no
+    /// Whether it is unknown if the service took a number for it: the request was sent, and no
     /// answer says what came of it.
     pub fn is_lost(self) -> bool {
         match self {

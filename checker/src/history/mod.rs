@@ -15,11 +15,11 @@ pub(crate) use operation::seconds;
 pub struct History {
     /// The moment that the operations call 0, in nanoseconds since 1970-01-01 00:00 UTC.
     pub epoch: u64,
-    /// Requests without an answer are not here: nobody knows whether they took a number.
+    /// Requests without an answer are not here: it is unknown whether they took a number.
     pub operations: Vec<Operation>,
 }
 
-/// Why a recorded history cannot be used.
+/// Why a recorded history was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened or read.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub enum Ending {
     /// All requests were answered, or the time was up.
     Complete,
-    /// Somebody asked it to stop.
+    /// It was told to stop.
     Stopped,
     /// Nothing was answered with a number for longer than
     /// [`keep_trying`](super::Options::keep_trying).

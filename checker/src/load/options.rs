@@ -21,7 +21,7 @@ pub struct Options {
     pub count: u32,
     /// How long to wait for a connection, and for each answer.
     pub timeout: Duration,
-    /// Gives up when no request was answered with a number for so long.
+    /// Gives up after this long without a successful response.
     pub keep_trying: Duration,
     /// Stops when more requests than this failed.
     pub max_failures: Option<u64>,

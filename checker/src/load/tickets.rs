@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Tickets(AtomicU64);
 
 impl Tickets {
-    /// `None` is more than anybody can use.
+    /// `None` is more than can be used.
     pub(super) fn new(requests: Option<u64>) -> Self {
         Self(AtomicU64::new(requests.unwrap_or(u64::MAX)))
     }

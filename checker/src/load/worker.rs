@@ -19,7 +19,7 @@ pub(super) struct Worker {
     pub(super) max_failures: Option<u64>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) control: Control,
-    /// Shared by the workers of one thread only, so nobody ever waits for it.
+    /// Shared by the workers of one thread only, so it is never contended.
     pub(super) tally: Arc<Mutex<Tally>>,
 }
 

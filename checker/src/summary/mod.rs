@@ -14,7 +14,7 @@ use crate::{History, Operation, Proof, Violation, verify};
 pub use latency::Latency;
 pub use verdict::{Gaps, Verdict};
 
-/// Everything worth knowing about a run. `Display` prints it for people.
+/// Everything worth knowing about a run. `Display` prints it as text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The result.
@@ -32,7 +32,7 @@ pub struct Summary {
     pub lowest: Option<u64>,
     /// The largest number; none if nothing was answered or the proof failed.
     pub highest: Option<u64>,
-    /// Numbers between these that nobody was given; none if the proof failed.
+    /// Numbers between these that were not handed out; none if the proof failed.
     pub skipped: Option<u64>,
     /// How long it took.
     pub seconds: f64,
@@ -44,7 +44,7 @@ pub struct Summary {
     pub failed: u64,
     /// The same by kind.
     pub failures: Vec<FailureLine>,
-    /// Requests that were sent and never answered: nobody knows whether they took numbers.
+    /// Requests that were sent and never answered: it is unknown whether they took numbers.
     pub without_result: u64,
     /// Answers by the value of their `X-Served-By`.
     pub served_by: BTreeMap<String, u64>,
@@ -52,7 +52,7 @@ pub struct Summary {
     pub hashes: u64,
     /// Connections that were opened.
     pub connections: u64,
-    /// Whether somebody stopped it early.
+    /// Whether it was stopped early.
     pub stopped_early: bool,
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub enum Gaps {
     /// Right as soon as something may fail: a failure skips numbers.
     Allowed,
-    /// Right while nothing fails, nobody hangs up and nobody else asks.
+    /// Right while nothing fails, no client hangs up and nothing else sends requests.
     Forbidden,
 }
 

@@ -24,14 +24,14 @@ pub struct Proof {
     pub numbers: u64,
     /// The smallest number and the largest, unless there was none.
     pub range: Option<(u64, u64)>,
-    /// Numbers between the smallest and the largest that nobody was given.
+    /// Numbers between the smallest and the largest that were not handed out.
     pub skipped: u64,
     /// The two operations around the first of the `skipped` numbers.
     pub first_gap: Option<(Operation, Operation)>,
 }
 
 impl Proof {
-    /// Makes skipped numbers a violation: right while nothing fails and nobody hangs up.
+    /// Makes skipped numbers a violation: right while nothing fails and no client hangs up.
     ///
     /// # Errors
     ///
