@@ -27,7 +27,7 @@ use crate::settings::LogFormat;
 const PIECE: usize = 16 * 1024;
 
 /// How long a line waits for others at most.
-const PATIENCE: Duration = Duration::from_millis(50);
+const LINGER: Duration = Duration::from_millis(50);
 
 /// How many pieces may wait to be written; the next one is dropped.
 const BACKLOG: usize = 256;
@@ -83,7 +83,7 @@ impl AccessLog {
         self.template.clone()
     }
 
-    /// Reads how many lines were dropped because nobody took them from standard output.
+    /// Reads how many lines were dropped because standard output was not read.
     pub(crate) fn dropped(&self) -> impl Fn() -> u64 + use<> {
         let dropped = Arc::clone(&self.template.dropped);
         move || dropped.load(Ordering::Relaxed)
@@ -153,7 +153,7 @@ impl WorkerLog {
         } else if !self.flush_is_due.replace(true) {
             let log = Rc::clone(self);
             tokio::task::spawn_local(async move {
-                tokio::time::sleep(PATIENCE).await;
+                tokio::time::sleep(LINGER).await;
                 log.flush_is_due.set(false);
                 log.hand_over(&mut log.lines.borrow_mut());
             });

@@ -1,7 +1,10 @@
-//! Readiness that tells the truth: what each dependency said, when, and why not.
+//! Readiness that tells the truth: what each dependency said, when, and why not. And the
+//! `healthcheck` command, which asks for it, for images that have no shell and no curl.
 
 use std::{
     collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +17,8 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use crate::{listener::reach, settings::Common};
+
 /// How often a dependency is asked.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -24,13 +29,13 @@ const TIMEOUT: Duration = Duration::from_millis(950);
 /// How many checks in a row must fail before a dependency that was up counts as down.
 const FAILURES_UNTIL_DOWN: u32 = 2;
 
-/// Asks a dependency whether it works: a note for people (mostly empty), or the reason why not.
+/// Asks a dependency whether it is up: a note (mostly empty), or the reason why not.
 pub(crate) type Check = Box<dyn Fn() -> LocalBoxFuture<'static, Result<String, String>>>;
 
-/// Something that a service needs, and how to find out whether it works.
+/// Something that a service needs, and how to find out whether it is up.
 pub(crate) struct Dependency {
     pub(crate) name: &'static str,
-    /// What it is and where, for people: `redis at redis:6379`.
+    /// What it is and where: `redis at redis:6379`.
     pub(crate) target: String,
     pub(crate) check: Check,
 }
@@ -52,7 +57,7 @@ struct Known {
     up: bool,
     failures: u32,
     /// What it said last, or why it failed.
-    words: String,
+    message: String,
     asked: Option<Instant>,
 }
 
@@ -97,19 +102,19 @@ impl Health {
                 *dependency = Known {
                     up: true,
                     failures: 0,
-                    words: note,
+                    message: note,
                     asked: dependency.asked,
                 };
             }
             Err(reason) => {
                 dependency.failures = dependency.failures.saturating_add(1);
                 let goes_down = dependency.up && dependency.failures >= FAILURES_UNTIL_DOWN;
-                let never_up = !dependency.up && dependency.words != reason;
+                let never_up = !dependency.up && dependency.message != reason;
                 if goes_down || never_up {
                     warn!(dependency = name, reason, "dependency is down");
                 }
                 dependency.up &= !goes_down;
-                dependency.words = reason;
+                dependency.message = reason;
             }
         }
     }
@@ -125,7 +130,7 @@ impl Health {
         } else {
             down.map(|(name, dependency)| match dependency.asked {
                 None => ("starting", format!("{name} has not been checked yet")),
-                Some(_) => ("unavailable", format!("{name}: {}", dependency.words)),
+                Some(_) => ("unavailable", format!("{name}: {}", dependency.message)),
             })
         };
         let checks: BTreeMap<_, _> = dependencies
@@ -161,10 +166,10 @@ impl Known {
             (false, Some(_)) => "failed",
         };
         let mut json = json!({ "status": status, "age_seconds": age });
-        if !self.words.is_empty() {
+        if !self.message.is_empty() {
             // A dependency that is up may have failed its latest check: one may fail.
             let key = if self.failures == 0 { "note" } else { "reason" };
-            json[key] = Value::from(self.words.as_str());
+            json[key] = Value::from(self.message.as_str());
         }
         json
     }
@@ -179,6 +184,58 @@ async fn ask(dependency: &Dependency) -> Result<String, String> {
              that no firewall drops the connection"
         ))
     })
+}
+
+/// How long the service may take to connect, and then to answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Asks the service that runs with the same settings whether it is ready.
+///
+/// # Errors
+///
+/// A sentence that says why it is not, or why it could not be asked.
+pub(crate) fn healthcheck(common: &Common) -> Result<(), String> {
+    let unreachable =
+        |error: io::Error| format!("cannot ask port {} for /readyz: {error}", common.admin_port);
+    let answer = fetch(common).map_err(unreachable)?;
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let length = match head.parse(&answer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        _ => return Err(unreachable(io::Error::other("the answer is not HTTP"))),
+    };
+    match head.code {
+        Some(200) => Ok(()),
+        _ => Err(reason(&answer[length..])),
+    }
+}
+
+/// The reason in the document that `/readyz` answers; of any other answer, the first line.
+fn reason(body: &[u8]) -> String {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    match document
+        .as_ref()
+        .and_then(|document| document["reason"].as_str())
+    {
+        Some(reason) => reason.to_owned(),
+        None => {
+            let text = String::from_utf8_lossy(body);
+            text.trim().lines().next().unwrap_or("not ready").to_owned()
+        }
+    }
+}
+
+fn fetch(common: &Common) -> io::Result<Vec<u8>> {
+    let address = reach(&common.host, common.admin_port)?;
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    // What answers there may be another program: it does not get to fill the memory.
+    stream.take(64 * 1024).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 #[cfg(test)]

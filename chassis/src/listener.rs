@@ -1,4 +1,4 @@
-//! Binding the ports, and giving them up.
+//! Binding the ports, how many connections they take, and giving them up.
 
 use std::{
     fmt, io,
@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use socket2::{Domain, Socket, Type};
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::settings::Host;
 
@@ -102,6 +105,18 @@ fn has_ipv6() -> bool {
 pub(crate) async fn refuse_more(listener: &TcpListener) {
     /// Far longer than it takes to take over one connection.
     const PAUSE: Duration = Duration::from_millis(5);
+    #[cfg(target_os = "linux")]
+    drop_new_connections(listener);
+    while has_waiting(listener) {
+        sleep(PAUSE).await;
+    }
+    sleep(PAUSE).await;
+}
+
+/// Elsewhere than on Linux, those that arrive in the next milliseconds may be reset.
+#[cfg(target_os = "linux")]
+fn drop_new_connections(listener: &TcpListener) {
+    use socket2::{SockFilter, SockRef};
     // Classic BPF on the TCP header: drops a SYN that is no answer to one. A client tries again
     // after a second, and then nothing listens.
     let drop_syn = [
@@ -112,13 +127,8 @@ pub(crate) async fn refuse_more(listener: &TcpListener) {
         SockFilter::new(0x06, 0, 0, u32::MAX), // no: keep all of it
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&drop_syn) {
-        // Then only those that arrive in the next milliseconds may be reset.
-        debug!(%error, "cannot filter new connections");
+        tracing::debug!(%error, "filtering new connections failed");
     }
-    while has_waiting(listener) {
-        sleep(PAUSE).await;
-    }
-    sleep(PAUSE).await;
 }
 
 fn has_waiting(listener: &TcpListener) -> bool {
@@ -139,6 +149,49 @@ pub(crate) fn reach(host: &Host, port: u16) -> io::Result<SocketAddr> {
         _ => {}
     }
     Ok(address)
+}
+
+/// Connections to the admin port, which are kept back for it.
+pub(crate) const ADMIN_CONNECTIONS: usize = 64;
+
+/// Kept back for everything that is no connection to a listener, and for each worker: what its
+/// runtime needs, and its connection to what stands behind the service.
+const OTHER_FILES: usize = 32;
+const FILES_PER_WORKER: usize = 8;
+
+/// As many as actix-server takes by default.
+const MOST_CONNECTIONS: usize = 25_600;
+
+/// Raises the limit as far as the process may, and divides what is not kept back among the
+/// workers of the public port: so many connections each.
+pub(crate) fn connections_per_worker(workers: usize) -> usize {
+    divide(raise_open_files(), workers)
+}
+
+fn raise_open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(error) => {
+            warn!(%error, "raising the limit of open files failed");
+            limit.current
+        }
+    };
+    let unlimited = usize::MAX;
+    current.map_or(unlimited, |files| {
+        usize::try_from(files).unwrap_or(unlimited)
+    })
+}
+
+fn divide(limit: usize, workers: usize) -> usize {
+    let kept_back = ADMIN_CONNECTIONS + OTHER_FILES + FILES_PER_WORKER * workers;
+    // Below that nothing is safe; but a little is served all the same.
+    let connections = limit.saturating_sub(kept_back).max(limit / 4);
+    (connections / workers).clamp(1, MOST_CONNECTIONS)
 }
 
 #[cfg(test)]
@@ -204,5 +257,13 @@ mod tests {
             );
         }
         assert_eq!(reach(&host("::1"), 80).unwrap().to_string(), "[::1]:80");
+    }
+
+    #[test]
+    fn what_others_need_is_kept_back() {
+        assert_eq!(divide(1024, 2), (1024 - 64 - 32 - 16) / 2);
+        assert_eq!(divide(64, 2), 8);
+        assert_eq!(divide(0, 2), 1);
+        assert_eq!(divide(usize::MAX, 2), MOST_CONNECTIONS);
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn finish() {
         return;
     };
     // To drop the first waits for the last line to be written. If there is no room for a message
-    // that says so, it complains on standard output, which is for the access log.
+    // that asks it to end, it complains on standard output, which is for the access log.
     let before = dropped();
     let _ = writer.write_all(b"");
     if dropped() > before {

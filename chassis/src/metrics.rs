@@ -26,7 +26,7 @@ const BOUNDS: [f64; 16] = [
 
 /// The labels of a request.
 ///
-/// All three come from small sets, however strange the requests are.
+/// All three come from small sets, whatever the requests are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Labels {
     method: &'static str,
@@ -72,7 +72,7 @@ impl Series {
     }
 }
 
-/// Adds without a locked instruction: nobody else writes to this counter.
+/// Adds without a locked instruction: only one thread writes to this counter.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(
         counter.load(Ordering::Relaxed).wrapping_add(n),
@@ -156,17 +156,16 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Counts one answered request. `route` is one of the paths that the service declares;
-    /// a request that could not be parsed has no method.
+    /// Counts one answered request. `route` is the path of the service's resource, or `unmatched`.
     pub(crate) fn record(
         &self,
-        method: Option<&Method>,
+        method: &Method,
         route: &'static str,
         status: u16,
         duration: Duration,
     ) {
         let labels = Labels {
-            method: method.map_or("other", method_label),
+            method: method_label(method),
             route,
             status,
         };
@@ -244,11 +243,11 @@ mod tests {
         let metrics = RequestMetrics::default();
         let workers = [metrics.for_worker(), metrics.for_worker()];
         for worker in &workers {
-            worker.record(Some(&Method::GET), "/", 200, Duration::from_micros(200));
-            worker.record(Some(&Method::GET), "/", 200, Duration::from_secs(60));
+            worker.record(&Method::GET, "/", 200, Duration::from_micros(200));
+            worker.record(&Method::GET, "/", 200, Duration::from_secs(60));
         }
         let invented = Method::from_bytes(b"BREW").unwrap();
-        workers[0].record(Some(&invented), "unmatched", 404, Duration::ZERO);
+        workers[0].record(&invented, "unmatched", 404, Duration::ZERO);
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));

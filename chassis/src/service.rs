@@ -6,25 +6,25 @@ use actix_web::Resource;
 use prometheus_client::{metrics::MetricType, registry::Registry};
 use tokio::sync::mpsc;
 
-use crate::{health::Dependency, http::Routes, metrics::Reading, settings::Common};
+use crate::{health::Dependency, metrics::Reading, server::Routes, settings::Common};
 
 /// What a service is built from, besides its own settings.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The settings that every service has.
     pub common: Common,
-    /// Ends the process when it cannot go on.
+    /// Ends the process after a fatal error.
     pub fatal: Fatal,
 }
 
-/// Ends the process, with exit code 1, when it cannot go on. A clone is a handle to the same.
+/// Ends the process, with exit code 1, after a fatal error. A clone is a handle to the same.
 #[derive(Clone, Debug)]
 pub struct Fatal(pub(crate) mpsc::UnboundedSender<String>);
 
 impl Fatal {
     /// Stops the process: requests in flight are finished, the reason is logged.
     pub fn stop(&self, reason: impl fmt::Display) {
-        // If nobody listens, the process is stopping already.
+        // If nothing listens, the process is stopping already.
         let _ = self.0.send(reason.to_string());
     }
 }
@@ -59,7 +59,7 @@ impl Service {
     /// Adds a dependency: the service is ready only while `check` succeeds. `target` is what it
     /// is and where, such as `redis at redis:6379`.
     ///
-    /// The check is called every second and has 950 ms to answer: with a note for people (or an
+    /// The check is called every second and has 950 ms to answer: with a note for `/readyz` (or an
     /// empty one), or with the reason why the dependency is down.
     #[must_use]
     pub fn depends_on(

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 pub use crate::{
     backoff::Backoff,
     block::{Block, Count, InvalidBlock, InvalidCount, MAX_NUMBER},
-    coalescer::{Coalescer, Limits, Monitor},
+    coalescer::{Coalescer, Counter, Limits, Monitor},
     error::{Cause, Error},
     ratchet::{Marks, Ratchet},
     reusable::{Idle, Reusable},

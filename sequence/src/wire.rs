@@ -16,7 +16,7 @@ pub const EXHAUSTED: &str = "urn:problem-type:sequence-exhausted";
 /// The header field in which an answer to OPTIONS names the last number known to be taken.
 pub const LAST: &str = "sequence-last";
 
-/// A query whose `count` cannot be used.
+/// A query whose `count` is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
     /// It is not an integer in range.
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_answer_is_refused() {
+    fn an_answer_that_is_not_the_block_is_refused() {
         let three = Count::new(3).unwrap();
         for bad in [
             "",

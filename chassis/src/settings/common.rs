@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{A_HOST, BadValue, Host, LogLevels, ON_OR_OFF, Switch, log_levels::LEVELS};
+use super::{A_HOST, BadValue, Host, LogLevels, ON_OR_OFF, Switch, types::LEVELS};
 
 crate::settings! {
     /// The settings that every service has.
@@ -19,7 +19,7 @@ crate::settings! {
         port: u16 = "", "a port: a number from 0 to 65535 (0 takes a free one)";
         /// Port for probes and metrics.
         admin_port: u16 = "", "a port: a number from 0 to 65535 (0 takes a free one)";
-        /// Threads that serve requests; one for each CPU when not set.
+        /// Threads that serve requests.
         workers: Option<Workers> = "", "a number from 1 to 512";
         /// Form of the logs; text on a terminal and json elsewhere when not set.
         log_format: Option<LogFormat> = "", "text or json";
@@ -106,7 +106,7 @@ impl TryFrom<u16> for Workers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines to read.
     Text,
     /// One JSON object a line, for programs.
     Json,

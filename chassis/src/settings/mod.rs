@@ -4,19 +4,13 @@
 //! what `--help` prints and what an error message quotes, so the three cannot disagree.
 
 mod common;
-mod host;
-mod log_levels;
 mod read;
-mod secret;
-mod switch;
+mod types;
 
 pub use self::{
     common::{Common, LogFormat, Workers},
-    host::{A_HOST, Host},
-    log_levels::LogLevels,
     read::{BadValue, Environment, both},
-    secret::Secret,
-    switch::{ON_OR_OFF, Switch},
+    types::{A_HOST, Host, LogLevels, ON_OR_OFF, Secret, Switch},
 };
 
 /// Settings that are read from the environment: a struct that [`settings!`](crate::settings!)

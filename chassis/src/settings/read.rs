@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_utf8_is_an_error_only_where_it_is_read() {
         let text = || OsString::from_vec(vec![b'a', 0xff]);
-        let environment: Environment = [(OsString::from("SOMEBODY_ELSES"), text())]
+        let environment: Environment = [(OsString::from("OF_ANOTHER_PROGRAM"), text())]
             .into_iter()
             .collect();
         assert!(lines(environment).is_ok());

@@ -21,7 +21,7 @@ pub(super) struct Driver<S> {
     monitor: Monitor,
     queue: Queue,
     /// How many of the queue must go alone. After a failure that is the first: while nothing
-    /// answers, each attempt may burn what it asks for. At the end of the sequence it is all of
+    /// answers, each attempt may skip what it asks for. At the end of the sequence it is all of
     /// a batch that goes past it, since the first of them may still fit.
     singly: usize,
 }

@@ -126,6 +126,9 @@ impl Drop for Place<'_> {
     }
 }
 
+/// A metric of a [`Monitor`]: name, description, and how to read it.
+pub type Counter = (&'static str, &'static str, fn(&Monitor) -> u64);
+
 /// Counts what the coalescers of one process do. A clone shares the counts.
 #[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<State>);
@@ -139,8 +142,8 @@ struct State {
 }
 
 impl Monitor {
-    /// What it counts, as metrics: name, description, and how to read it.
-    pub const COUNTERS: [(&str, &str, fn(&Monitor) -> u64); 3] = [
+    /// What it counts.
+    pub const COUNTERS: [Counter; 3] = [
         (
             "sequence_batches",
             "Reservations that succeeded, each for all requests that were waiting",

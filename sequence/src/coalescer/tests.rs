@@ -125,7 +125,7 @@ async fn those_who_wait_share_one_reservation_of_exactly_their_size() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_request_waits_for_nobody() {
+async fn a_lone_request_waits_for_no_other() {
     on_one_thread(async |_, coalescer| {
         let start = Instant::now();
         for number in 1..=100 {
@@ -192,7 +192,7 @@ async fn after_a_failure_the_first_goes_alone_and_the_others_follow_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_burns_few_numbers() {
+async fn an_outage_skips_few_numbers() {
     on_one_thread(async |sequence, coalescer| {
         sequence.hold();
         let waiting: Vec<_> = (0..900).map(|_| ask(&coalescer, 1)).collect();

@@ -209,7 +209,7 @@ impl Connection {
     {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
-        // A member that is cut off from the others says so at once, instead of waiting for them.
+        // A member that is cut off from the others reports that at once, instead of waiting for them.
         metadata.insert("hasleader", MetadataValue::from_static("true"));
         if let Some(token) = &self.token {
             metadata.insert("token", token.clone());

@@ -77,7 +77,7 @@ impl<F: DiskFile> Counter<F> {
     ///
     /// # Errors
     ///
-    /// Nobody knows then what is on the disk: the kernel may report a failed write once and
+    /// It is unknown then what is on the disk: the kernel may report a failed write once and
     /// forget it, so trying again proves nothing. The counter must not be used any more.
     pub(super) fn commit(&mut self, last: u64) -> io::Result<()> {
         let next = Slot {

@@ -41,13 +41,13 @@ pub struct FileStore {
 impl FileStore {
     /// Opens the sequence in the directory of the settings, and makes it there if it is new.
     ///
-    /// A failure of the disk later on is reported to `failed`, once: after a failed write nobody
-    /// knows what is durable, so no more numbers are handed out.
+    /// A failure of the disk later on is reported to `failed`, once: after a failed write it
+    /// is unknown what is durable, so no more numbers are handed out.
     ///
     /// # Errors
     ///
     /// The directory is not there or cannot be written, another process uses it, or the file is
-    /// damaged: it is never begun anew, because that would repeat numbers.
+    /// damaged: it is never begun again, because that would repeat numbers.
     pub fn open(
         settings: &FileSettings,
         sequence: &SequenceName,

@@ -1,7 +1,7 @@
 //! The format of the file: two slots that are written in turn.
 //!
 //! Each slot fills a block of its own, so a write that is cut short can spoil only the slot that
-//! was being written, whose numbers nobody has seen. A slot is a line of text in less than one
+//! was being written, whose numbers no client has seen. A slot is a line of text in less than one
 //! disk sector (512 bytes), which disks write whole or not at all; so after a crash both slots
 //! are valid, and one that is not means damage.
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_size_or_with_strange_slots_is_refused() {
+    fn a_file_of_another_size_or_with_unreadable_slots_is_refused() {
         let good = file([slot(8, 70), slot(7, 60)]);
         assert!(newest(&good[..FILE - 1]).is_err());
         assert!(newest(&[]).is_err());

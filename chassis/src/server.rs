@@ -1,14 +1,17 @@
 //! A service while it serves: its two listeners and what stands behind them.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
+use actix_http::{HttpService, KeepAlive};
 use actix_server::{Server, ServerHandle};
-use actix_web::http::header::HeaderValue;
+use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
+use actix_web::{App, dev::AppConfig, http::header::HeaderValue, web::ServiceConfig};
 use prometheus_client::{
     metrics::{MetricType, info::Info},
     registry::Registry,
 };
 use tokio::{
+    net::TcpStream,
     sync::watch,
     task::{JoinHandle, spawn_local},
     time::timeout,
@@ -18,14 +21,14 @@ use tracing::info;
 use crate::{
     access_log::AccessLog,
     admin::{self, ProcessCollector},
+    connection::{Connection, Connections},
     health::Health,
-    http::{Listener, Shared, serve},
-    life::Error,
-    listener::{bind, refuse_more},
+    listener::{ADMIN_CONNECTIONS, bind, connections_per_worker, refuse_more},
     logs,
     metrics::{Reading, RequestMetrics},
-    open_files,
-    program::Program,
+    middleware::{Observe, Shared, Worker},
+    problem,
+    run::{Error, Program},
     service::Service,
     settings::{Common, Switch},
 };
@@ -101,7 +104,7 @@ impl Serving {
             name: "admin",
             socket: sockets.admin,
             workers: 1,
-            connections: open_files::ADMIN,
+            connections: ADMIN_CONNECTIONS,
             keep_alive: common.keep_alive(),
             shutdown_timeout: 1,
             stopping: Arc::default(),
@@ -112,7 +115,7 @@ impl Serving {
             name: "public",
             socket: sockets.public,
             workers,
-            connections: open_files::for_each_of(workers),
+            connections: connections_per_worker(workers),
             keep_alive: common.keep_alive(),
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
             stopping: Arc::default(),
@@ -255,4 +258,75 @@ fn instance() -> String {
 fn header(text: &str) -> HeaderValue {
     // A host name is plain ASCII; anything else would not be worth failing for.
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// How long a client may take to close after it was asked to.
+const DISCONNECT: Duration = Duration::from_secs(1);
+
+/// Registers a service's resources; called once on every worker, on the worker's own thread.
+pub(crate) type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// What is needed to start a listener.
+struct Listener {
+    name: &'static str,
+    socket: TcpListener,
+    workers: usize,
+    /// Connections that each worker may have; then no more are accepted.
+    connections: usize,
+    /// How long an idle connection is kept.
+    keep_alive: Duration,
+    /// Seconds that requests in flight get to finish at the stop.
+    shutdown_timeout: u64,
+    /// Says that idle connections are to be closed. Each worker has a receiver until it has heard
+    /// that.
+    stopping: Arc<watch::Sender<()>>,
+    routes: Routes,
+    shared: Shared,
+}
+
+/// Starts the listener's threads. The server runs while it is polled.
+fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle)> {
+    let Listener {
+        name,
+        socket,
+        workers,
+        connections,
+        keep_alive,
+        shutdown_timeout,
+        stopping,
+        routes,
+        shared,
+    } = listener;
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections)
+        .shutdown_timeout(shutdown_timeout)
+        .disable_signals()
+        .listen(name, socket, move || {
+            let worker = Worker::new(shared.clone());
+            let connections = Connections::new(connections, keep_alive);
+            spawn_local(Rc::clone(&connections).close_at(stopping.subscribe()));
+            let app = App::new()
+                .configure(|config| routes(config))
+                .default_service(problem::not_found());
+            let observed = apply(
+                Observe(Rc::clone(&worker)),
+                map_config(app, |()| AppConfig::default()),
+            );
+            let http = HttpService::build()
+                // `Connection` watches over requests and over the time between them instead.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(DISCONNECT)
+                .h1(observed);
+            fn_service(move |stream: TcpStream| {
+                let remote = stream.peer_addr().ok();
+                let connection = Connection::new(stream, Rc::clone(&worker), &connections);
+                async move { Ok((connection, remote)) }
+            })
+            .and_then(http)
+        })?
+        .run();
+    let handle = server.handle();
+    Ok((server, handle))
 }

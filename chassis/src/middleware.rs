@@ -3,10 +3,11 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, body::BoxBody};
@@ -15,8 +16,8 @@ use actix_web::{
     ResponseError as _,
     dev::ServiceResponse,
     http::{
-        Method, StatusCode,
-        header::{CONTENT_LENGTH, HeaderValue, SERVER, UPGRADE},
+        Method, StatusCode, Uri,
+        header::{CONTENT_LENGTH, HeaderName, HeaderValue, SERVER, UPGRADE},
     },
 };
 use futures_util::{
@@ -24,17 +25,21 @@ use futures_util::{
     future::{LocalBoxFuture, Ready, ready},
 };
 
-use super::worker::{Worker, X_SERVED_BY};
-use crate::problem::Problem;
+use crate::{
+    access_log::{self, WorkerLog},
+    health::Health,
+    metrics::{RequestMetrics, WorkerMetrics},
+    problem::Problem,
+};
 
 /// The largest body that is read off, in bytes. No resource here uses one.
 const LARGEST_BODY: usize = 64 * 1024;
 
 /// Makes [`Observed`] services.
-pub(super) struct Observe(pub(super) Rc<Worker>);
+pub(crate) struct Observe(pub(crate) Rc<Worker>);
 
 /// A service with everything that is the same around every request.
-pub(super) struct Observed<S> {
+pub(crate) struct Observed<S> {
     service: Rc<S>,
     worker: Rc<Worker>,
 }
@@ -162,4 +167,72 @@ async fn read_off(request: &mut Request) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The header that says which instance answered.
+const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+
+/// What the workers of one listener have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// `NAME/VERSION`, for the `Server` header.
+    pub(crate) server: HeaderValue,
+    /// The name of this instance, for the `X-Served-By` header.
+    pub(crate) served_by: HeaderValue,
+    pub(crate) health: Health,
+    /// Where requests are counted, if they are.
+    pub(crate) metrics: Option<RequestMetrics>,
+    /// Where requests are logged, if they are.
+    pub(crate) access_log: Option<access_log::Template>,
+    /// How long a handler may take; clients get a little longer to send or take something.
+    pub(crate) request_timeout: Duration,
+    /// The path that has a handler; all others are one route in the metrics.
+    pub(crate) route: &'static str,
+}
+
+/// One worker thread's own part.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Shared,
+    metrics: Option<WorkerMetrics>,
+    log: Option<Rc<WorkerLog>>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Shared) -> Rc<Self> {
+        Rc::new(Self {
+            metrics: shared.metrics.as_ref().map(RequestMetrics::for_worker),
+            log: shared.access_log.clone().map(WorkerLog::new),
+            shared,
+        })
+    }
+
+    /// Counts and logs an answered request.
+    pub(crate) fn answered(
+        &self,
+        remote: Option<SocketAddr>,
+        (method, uri): (&Method, &Uri),
+        status: u16,
+        duration: Duration,
+    ) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record(method, self.route(uri), status, duration);
+        }
+        if let Some(log) = &self.log {
+            log.write(&access_log::Line {
+                remote,
+                method: method.as_str(),
+                path: uri.path_and_query().map_or("-", |path| path.as_str()),
+                status,
+                duration,
+            });
+        }
+    }
+
+    fn route(&self, uri: &Uri) -> &'static str {
+        match uri.path() == self.shared.route {
+            true => self.shared.route,
+            false => "unmatched",
+        }
+    }
 }
