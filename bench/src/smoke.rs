@@ -1,7 +1,8 @@
-//! The whole of it for a moment, so that it still works when somebody wants to know.
+//! The whole of it for a moment, so that it works when it is needed.
 
 use e2e::{
     launch::find,
+    service::build,
     skip::{self, Missing},
 };
 
@@ -19,6 +20,7 @@ fn every_target_is_measured_and_the_promise_is_proven() {
     if missing_programs() {
         return;
     }
+    build(&["--package", "bench"]);
     let results = measure(SMOKE).unwrap();
     for target in targets(&results) {
         // The images are tested where they are built.

@@ -122,39 +122,3 @@ pub(crate) fn object(line: &str) -> Option<Value> {
     let value = serde_json::from_str::<Value>(line).ok()?;
     value.is_object().then_some(value)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(5);
-
-    #[test]
-    fn lines_arrive_without_their_ends() {
-        let lines = Lines::collect(&b"one\ntwo\r\n\nlast without end"[..]);
-        assert!(lines.wait_closed(SOON));
-        assert_eq!(lines.all(), ["one", "two", "", "last without end"]);
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_do_not_stop_the_reading() {
-        let lines = Lines::collect(&b"\xff\xfe\nnext\n"[..]);
-        assert_eq!(lines.wait_for("next", SOON), "next");
-    }
-
-    #[test]
-    fn a_stream_that_ended_is_not_waited_for() {
-        let lines = Lines::collect(&b"one\n"[..]);
-        let started = Instant::now();
-        let two = |line: &str| (line == "two").then_some(());
-        assert_eq!(lines.find(Duration::from_secs(60), two), None);
-        assert!(started.elapsed() < SOON);
-    }
-
-    #[test]
-    fn only_objects_count_as_json() {
-        let lines = Lines::collect(&b"text\n3\n{\"a\":1}\n"[..]);
-        lines.wait_closed(SOON);
-        assert_eq!(lines.json(), [serde_json::json!({"a": 1})]);
-    }
-}

@@ -79,38 +79,3 @@ fn stat(pid: Pid) -> Option<Stat> {
         children_ticks: field(13)? + field(14)?,
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn work_shows_as_cpu_time() {
-        let this = rustix::process::getpid();
-        let before = cpu_time(this).unwrap();
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(20) {
-            if cpu_time(this).unwrap() > before + Duration::from_millis(20) {
-                return;
-            }
-        }
-        panic!("twenty seconds of work took no time");
-    }
-
-    #[test]
-    fn this_process_uses_more_than_a_page_of_memory() {
-        assert!(rss_bytes(rustix::process::getpid()).unwrap() > 4096);
-    }
-
-    #[test]
-    fn a_process_that_is_gone_has_nothing_to_tell() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        child.wait().unwrap();
-        assert_eq!(cpu_time(pid), None);
-        assert_eq!(rss_bytes(pid), None);
-        assert!(!runs(pid));
-    }
-}

@@ -4,8 +4,8 @@ use std::env;
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, ExitStatus};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -286,57 +286,46 @@ fn listens_on(line: &str, listener: &str) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// Where one of our binaries is.
+/// Where one of our binaries is, compiled from the sources as they are now.
 ///
-/// Our binaries are built next to the folder of the test executables, unless `E2E_BIN_DIR` names
-/// another one.
-#[track_caller]
+/// # Panics
+///
+/// When it does not compile.
 pub fn binary_path(binary: &str) -> PathBuf {
-    let named = env::var_os("E2E_BIN_DIR").map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| {
-        let test = env::current_exe().expect("the test knows its own path");
-        let folder = test.parent().expect("a file is in a folder");
-        match folder.ends_with("deps") {
-            true => folder.parent().expect("deps is in a folder").to_owned(),
-            false => folder.to_owned(),
-        }
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/PROGRAM
+        let program = env::current_exe().expect("a program knows its own path");
+        let folder = program.parent().expect("a file is in a folder");
+        let folder = match folder.ends_with("deps") {
+            true => folder.parent().expect("deps is in a folder"),
+            false => folder,
+        };
+        build(match folder.ends_with("release") {
+            true => &["--release"],
+            false => &[],
+        });
+        folder.to_owned()
     });
-    let path = folder.join(binary);
-    let release = match folder.ends_with("release") {
-        true => " --release",
-        false => "",
-    };
-    assert!(
-        path.is_file(),
-        "{} is not built; run: cargo build{release} --workspace",
-        path.display()
-    );
-    path
+    FOLDER.join(binary)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_is_read_from_the_right_line() {
-        let line = r#"{"message":"listening","admin":"127.0.0.1:9080"}"#;
-        let addr = listens_on(line, "admin");
-        assert_eq!(addr, Some(([127, 0, 0, 1], 9080).into()));
-        assert_eq!(listens_on(line, "public"), None);
-        assert_eq!(listens_on("listening", "public"), None);
+/// Compiles the programs as `make run` does, so that what either has compiled is fresh for both.
+///
+/// # Panics
+///
+/// When they do not compile.
+pub fn build(options: &[&str]) {
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(["build", "--quiet", "--locked"])
+        .args(options);
+    // Crates that read what cargo tells a test would be compiled again.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&*name);
+        }
     }
-
-    #[test]
-    fn every_interface_is_reached_through_loopback() {
-        let line = r#"{"message":"listening","public":"[::]:8080"}"#;
-        let addr = listens_on(line, "public").unwrap();
-        assert_eq!(addr.to_string(), "[::1]:8080");
-    }
-
-    #[test]
-    #[should_panic(expected = "no_such_server is not built; run: cargo build")]
-    fn a_binary_that_is_not_built_is_named_with_the_command_that_builds_it() {
-        binary_path("no_such_server");
-    }
+    assert!(build.status().expect("cargo").success(), "{build:?}");
 }

@@ -69,29 +69,3 @@ fn decide(available: Result<(), Missing>, in_ci: bool) -> Option<Missing> {
     assert!(!in_ci, "a test cannot run: {missing}");
     Some(missing)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn missing() -> Result<(), Missing> {
-        Err(Missing::new("some-server", "some-package"))
-    }
-
-    #[test]
-    fn what_is_there_is_not_skipped() {
-        assert_eq!(decide(Ok(()), false), None);
-        assert_eq!(decide(Ok(()), true), None);
-    }
-
-    #[test]
-    fn what_is_missing_is_skipped() {
-        assert_eq!(decide(missing(), false), missing().err());
-    }
-
-    #[test]
-    #[should_panic(expected = "Debian package some-package")]
-    fn in_ci_nothing_is_skipped() {
-        decide(missing(), true);
-    }
-}

@@ -3,11 +3,10 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
     sync::LazyLock,
 };
 
-use e2e::service::{Builder, Service};
+use e2e::service::{Builder, Service, build};
 
 /// A service of one worker, built with the profile `cost`: the counts of an unoptimised build
 /// would say little about what people run.
@@ -17,14 +16,7 @@ pub(crate) fn builder(binary: &str) -> Builder {
 
 fn folder() -> &'static Path {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        let cargo = env::var_os("CARGO").expect("cargo runs the tests");
-        let mut build = Command::new(cargo);
-        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        build.args(["build", "--quiet", "--locked", "--profile", "cost"]);
-        for service in ["hello_server", "persistence_server", "hash_server"] {
-            build.args(["--package", service]);
-        }
-        assert!(build.status().expect("cargo").success(), "{build:?}");
+        build(&["--profile", "cost"]);
         // TARGET/PROFILE/deps/TEST
         let test = env::current_exe().expect("the test knows its own path");
         let target = test.ancestors().nth(3).expect("it is in the target folder");
