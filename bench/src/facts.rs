@@ -1,4 +1,5 @@
-//! Figures that stand alone: the disk, the start of a process, its memory and size.
+//! The machine, and figures that stand alone: the disk, the start of a process, its memory and
+//! size.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{http::get, launch::Launch, service::Service};
+use e2e::{
+    http::get,
+    launch::{Launch, find},
+    service::Service,
+};
 
 use crate::{
     Plan,
@@ -148,4 +153,42 @@ fn costs(results: &mut Results) -> Result<(), String> {
         results.costs.insert(service, [instructions, calls]);
     }
     Ok(())
+}
+
+/// The processor, the kernel, the commit, and the version of each program that takes part.
+pub(crate) fn machine() -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
+    let model = model.and_then(|line| Some(line.split_once(": ")?.1));
+    let cores = cpuinfo.matches("processor\t").count();
+    let processor = format!("{cores} × {}", model.unwrap_or("unknown"));
+    facts.insert("processor".to_owned(), processor);
+    for (name, command) in [
+        ("kernel", "uname -sr"),
+        ("commit", "git describe --always --dirty --abbrev=12"),
+        ("rustc", "rustc --version"),
+        ("nginx", "nginx -v"),
+        ("haproxy", "haproxy -v"),
+        ("wrk", "wrk -v"),
+        ("redis", "redis-server --version"),
+        ("pgbench", "pgbench --version"),
+        ("etcd", "etcd --version"),
+        ("date", "date --utc +%F"),
+    ] {
+        let mut words = command.split(' ');
+        let program = words.next().unwrap_or_default();
+        if find(program).is_none() {
+            continue;
+        }
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let launch = Launch::new(program).args(words).env("HOME", home);
+        // Some print their version to one stream, some to the other, and wrk fails with it.
+        if let Ok(output) = launch.try_run_to_end(SOON) {
+            let said = output.stdout + &output.stderr;
+            let line = said.lines().next().unwrap_or_default();
+            facts.insert(name.to_owned(), line.trim().to_owned());
+        }
+    }
+    facts
 }

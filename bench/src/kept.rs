@@ -4,9 +4,11 @@
 use std::{fs, path::Path};
 
 use crate::{
-    measured, plots,
+    http::GROWING,
+    plots,
     report::{report, summary},
-    results::Results,
+    results::{Results, Sample},
+    spread::digits,
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -79,7 +81,7 @@ fn with_section(document: &str, text: &str, results: &Results) -> Result<String,
     let (before, after) = parts.ok_or_else(|| format!("{document} has no place for results"))?;
     let section = match document {
         "README.md" => overview(results)?,
-        _ => measured::table(results, results.date()?).ok_or("the file store was not measured")?,
+        _ => growth_table(results, results.date()?).ok_or("the file store was not measured")?,
     };
     Ok(format!("{before}{BEGIN}\n{section}\n{END}{after}"))
 }
@@ -93,7 +95,7 @@ fn overview(results: &Results) -> Result<String, String> {
     }
     section += &format!(
         "\nAll figures of this run: [{FOLDER}/{name}.md]({FOLDER}/{name}.md). `make bench` measures \
-         anew, on your machine.\n"
+         again, on your machine.\n"
     );
     Ok(section)
 }
@@ -104,6 +106,40 @@ fn read_file(path: &Path) -> Result<String, String> {
 
 fn write_file(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The file store under more and more connections, beside the formula in the documentation:
+/// one worker of `persistence_server` on file, as a table with this name of the results; none
+/// where something was not measured.
+fn growth_table(results: &Results, name: &str) -> Option<String> {
+    let median = |candidate: &str, connections: u32, of: fn(&Sample) -> f64| {
+        let spread = results.spread(candidate, connections, of)?;
+        Some(spread.median)
+    };
+    let http = median("memory", 1, |it| it.p50_us)?;
+    let commit = median("file", 1, |it| it.p50_us)? - http;
+    let mut table = format!(
+        "From `{name}.json`: one worker and the thread that writes share a core; a commit takes \
+         {commit:.0} µs.\n\n\
+         | connections c | requests/s r | CPU µs a request | store operations/s | 2 r / c | formula |\n\
+         |---|---|---|---|---|---|\n"
+    );
+    for c in GROWING {
+        let growing = |of| median("file, growing", c, of);
+        let requests = growing(|it| it.per_second)?;
+        let cpu = growing(|it| it.cpu_us)?;
+        let operations = growing(Sample::operations)?;
+        let half = f64::from(c) / 2.0;
+        // One alone takes no turns.
+        let (shared, cycle) = match c {
+            1 => (requests, http + commit),
+            _ => (requests / half, commit.max(half * cpu)),
+        };
+        let [requests, cpu, operations, shared, formula] =
+            [requests, cpu, operations, shared, 1e6 / cycle].map(digits);
+        table += &format!("| {c} | {requests} | {cpu} | {operations} | {shared} | {formula} |\n");
+    }
+    Some(table)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Measures the services side by side with their peers, in interleaved rounds of one run, and
-//! prints what became of the targets: `bench [--quick] [FOLDER FOR THE RESULTS]`.
+//! prints the targets and whether they were met: `bench [--quick] [FOLDER FOR THE RESULTS]`.
 //!
 //! `bench --keep FILE.json` keeps such results in the repository, and shows them in the README
 //! and in the documentation.
@@ -9,11 +9,8 @@ mod facts;
 mod generator;
 mod http;
 mod kept;
-mod machine;
-mod measured;
 mod open_loop;
 mod plots;
-mod proof;
 mod puts;
 mod report;
 mod results;
@@ -84,7 +81,7 @@ fn run() -> Result<String, String> {
             }
             option if option.starts_with('-') => {
                 return Err(format!(
-                    "{option} cannot be used; only --quick, --keep and a folder can"
+                    "unexpected option {option}: expected --quick, --keep or a folder"
                 ));
             }
             path => folder = path.into(),
@@ -98,7 +95,7 @@ fn run() -> Result<String, String> {
 
 fn measure(plan: Plan) -> Result<Results, String> {
     let mut results = Results {
-        machine: machine::describe(),
+        machine: facts::machine(),
         rounds: plan.rounds,
         seconds: plan.seconds,
         ..Results::default()

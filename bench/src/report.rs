@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     results::{PacedRun, Results, Sample},
     spread::digits,
-    targets::{Bound, MET, MISSED, NOT_MEASURED, OPEN, Target, targets},
+    targets::{Bound, INCONCLUSIVE, MET, MISSED, NOT_MEASURED, Target, targets},
 };
 
 /// The whole report.
@@ -25,7 +25,7 @@ pub(crate) fn report(results: &Results) -> String {
          a tenth of it. HTTP: the measured server has core 0, generator and back ends share core 1; \
          access logs off. Stores: everything shares all cores.\n\n"
     );
-    text.push_str(&target_table(&targets(results)));
+    text.push_str(&target_table(targets(results).iter().flatten()));
     text.push_str(
         "\n| candidate | connections | requests/s | CPU µs a request | p50 µs | p99 µs | store \
          operations/s |\n|---|---|---|---|---|---|---|\n",
@@ -55,40 +55,33 @@ pub(crate) fn report(results: &Results) -> String {
     text
 }
 
-/// The most telling part, for the README: the machine, how many targets are met, and the first
-/// target of each number, which is the one against a peer that people know.
+/// The part for the README: the machine, how many targets are met, and one target of each group.
 pub(crate) fn summary(results: &Results) -> String {
     let fact = |name: &str| results.machine.get(name).map_or("unknown", String::as_str);
-    let all = targets(results);
-    let count = |verdict| {
-        all.iter()
-            .filter(|target| target.verdict() == verdict)
-            .count()
-    };
+    let groups = targets(results);
+    let all = || groups.iter().flatten();
+    let count = |verdict| all().filter(|target| target.verdict() == verdict).count();
     let text = format!(
         "{} interleaved rounds of {} s on {}, {}, on {}, at commit {}. Of {} targets {} are met, {} \
-         missed, {} too close to say, {} not measured. The first of each number (CPU is time per \
-         request):\n\n",
+         missed, {} inconclusive, {} not measured. One of each kind (CPU is time per request; a \
+         bare responder is the least that answers HTTP):\n\n",
         results.rounds,
         results.seconds,
         fact("processor"),
         fact("kernel"),
         fact("date"),
         fact("commit"),
-        all.len(),
+        all().count(),
         count(MET),
         count(MISSED),
-        count(OPEN),
+        count(INCONCLUSIVE),
         count(NOT_MEASURED),
     );
-    let number = |target: &Target| target.what.split(' ').next().unwrap_or_default();
-    let mut telling = all;
-    telling.dedup_by_key(|target| number(target));
-    text + &target_table(&telling) + "\n"
+    text + &target_table(groups.iter().filter_map(|group| group.first())) + "\n"
 }
 
 /// A row for each target.
-fn target_table(targets: &[Target]) -> String {
+fn target_table<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
     let mut text = String::from("| target | bound | measured | |\n|---|---|---|---|\n");
     for target in targets {
         let Target { what, bound, value } = target;
@@ -125,9 +118,10 @@ fn latency_table(results: &Results) -> String {
     text
 }
 
-/// P14: what the test `cost` has recorded.
+/// What the test `cost` has recorded.
 fn cost_table(results: &Results) -> String {
-    let mut text = String::from("| P14, recorded | instructions | system calls |\n|---|---|---|\n");
+    let mut text =
+        String::from("| per request, recorded | instructions | system calls |\n|---|---|---|\n");
     for (service, [instructions, calls]) in &results.costs {
         let _ = writeln!(text, "| {service} | {instructions:.0} | {calls} |");
     }
