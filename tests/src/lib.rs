@@ -10,6 +10,7 @@
 pub mod http;
 pub mod launch;
 pub mod lines;
+pub mod load;
 pub mod metrics;
 pub mod port;
 pub mod process;

@@ -2,11 +2,11 @@
 
 use std::{thread, time::Duration};
 
-use e2e::{Fault, Proxy, store::Etcd as Server};
+use e2e::{Fault, Proxy, load::Load, store::Etcd as Server};
 use sequence::{Error, MAX_NUMBER, Sequence as _, Store as _, contract};
 use tokio::time::timeout;
 
-use super::{count, history::Load, missing, reserve, settings, store, store_named};
+use super::{count, load, missing, reserve, settings, store, store_named};
 
 #[tokio::test]
 async fn the_etcd_store_passes_the_contract() {
@@ -54,14 +54,13 @@ fn eight_handles_at_once_take_every_number_once_and_leave_no_gap() {
         return;
     }
     let server = Server::start();
-    let load = Load::start(&store(settings(&server.endpoints())), 8);
+    let load = load(8, &server);
     thread::sleep(Duration::from_secs(3));
     let history = load.finish();
     assert_eq!(history.failures, Vec::<String>::new());
-    history.assert_linearizable();
-    history.assert_no_gap();
-    let wait = history.longest_wait();
-    assert!(wait < Duration::from_secs(2), "somebody starved: {wait:?}");
+    assert_eq!(history.assert_proven().skipped, 0);
+    let fair = history.operations.len() / 8;
+    assert!(history.fewest > fair / 10, "{} of {fair}", history.fewest);
 }
 
 #[test]
@@ -70,15 +69,14 @@ fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
         return;
     }
     let server = Server::start();
-    let replica = || Load::start(&store(settings(&server.endpoints())), 3);
+    let replica = || load(3, &server);
     let loads = [replica(), replica(), replica()];
     thread::sleep(Duration::from_secs(3));
     let history = Load::finish_all(loads);
     assert_eq!(history.failures, Vec::<String>::new());
-    history.assert_linearizable();
-    history.assert_no_gap();
-    let wait = history.longest_wait();
-    assert!(wait < Duration::from_secs(2), "somebody starved: {wait:?}");
+    assert_eq!(history.assert_proven().skipped, 0);
+    let fair = history.operations.len() / 9;
+    assert!(history.fewest > fair / 10, "{} of {fair}", history.fewest);
 }
 
 #[tokio::test]

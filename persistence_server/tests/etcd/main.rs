@@ -3,7 +3,6 @@
 mod cluster;
 mod contract;
 mod crashes;
-mod history;
 mod losses;
 mod refusals;
 mod server;
@@ -12,7 +11,7 @@ mod service;
 use std::time::Duration;
 
 use chassis::{BadSettings, settings::Environment};
-use e2e::store::etcd;
+use e2e::{load::Load, store::etcd};
 use persistence_server::{
     EtcdSettings, SequenceName,
     store::{Operations, etcd::EtcdStore},
@@ -45,6 +44,12 @@ fn store_named(name: &str, settings: EtcdSettings) -> EtcdStore {
 fn try_store(name: &str, settings: &EtcdSettings) -> Result<EtcdStore, BadSettings> {
     let name = SequenceName::try_from(name.to_owned()).expect("a good name");
     EtcdStore::open(settings, &name, Operations::default())
+}
+
+/// Threads that reserve without pause from the sequence `numbers`.
+fn load(threads: u32, server: &etcd::Etcd) -> Load {
+    let store = store(settings(&server.endpoints()));
+    Load::start(threads, move || store.clone())
 }
 
 fn count(n: u32) -> Count {

@@ -1,24 +1,16 @@
 //! No number comes back after the server was killed.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
-
 use e2e::{
+    load::Load,
     soak::{figure, scaled},
     store::{Postgres, postgres::Options},
 };
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use super::*;
 
-/// A session of somebody else with an open transaction. It ends when this is dropped.
+/// Another session with an open transaction. It ends when this is dropped.
 pub(crate) struct OtherSession {
     pub(crate) client: Client,
     connection: JoinHandle<()>,
@@ -56,7 +48,8 @@ fn lazy_server() -> Postgres {
 }
 
 #[tokio::test]
-async fn a_crash_with_somebody_elses_log_pending_repeats_no_number_of_ours_but_those_of_nextval() {
+async fn a_crash_with_the_log_of_another_session_pending_repeats_no_number_of_ours_but_those_of_nextval()
+ {
     if skipped() {
         return;
     }
@@ -94,7 +87,7 @@ async fn a_crash_with_somebody_elses_log_pending_repeats_no_number_of_ours_but_t
     let block = reserve(&store.clone(), 1).await;
     assert!(block.first() > last, "{block:?} came again after {last}");
     figure(format_args!(
-        "Postgres: {rounds} crashes with somebody else's log pending: {repeated} numbers of nextval \
+        "Postgres: {rounds} crashes with the log of another session pending: {repeated} numbers of nextval \
          came again, none of ours"
     ));
     assert!(
@@ -110,45 +103,12 @@ fn a_server_killed_during_reservations_repeats_no_number() {
     }
     let mut server = Postgres::start();
     let store = store(&server);
-    let stop = AtomicBool::new(false);
-    let taken = Mutex::new(Vec::new());
-    let work = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let handle = store.clone();
-            let mut last = 0;
-            while !stop.load(Ordering::Relaxed) {
-                match attempt(&handle, 2).await {
-                    Ok(block) => {
-                        assert!(block.first() > last, "{block:?} came after {last}");
-                        last = block.last();
-                        taken.lock().unwrap().push(block);
-                    }
-                    Err(_) => sleep(Duration::from_millis(20)).await,
-                }
-            }
-        });
-    };
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(work);
-        }
-        for _ in 0..3 {
-            let before = taken.lock().unwrap().len();
-            e2e::wait::until("numbers again", Duration::from_secs(20), || {
-                (taken.lock().unwrap().len() > before + 200).then_some(())
-            });
-            server.kill9();
-            server.restart();
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    let mut blocks = taken.into_inner().unwrap();
-    blocks.sort_by_key(|block| block.first());
-    for pair in blocks.windows(2) {
-        assert!(pair[0].last() < pair[1].first(), "{pair:?}");
+    let load = Load::start(4, move || store.clone());
+    for _ in 0..3 {
+        load.wait_for(200);
+        server.kill9();
+        server.restart();
     }
+    load.wait_for(200);
+    load.finish().assert_proven();
 }

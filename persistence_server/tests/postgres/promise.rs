@@ -148,9 +148,9 @@ async fn cancelled_calls_repeat_nothing_and_leave_no_session_behind() {
     for round in 0..40 {
         let (delay, jitter) = (Duration::from_millis(2), Duration::from_millis(8));
         proxy.set(Fault::Latency { delay, jitter });
-        let patience = Duration::from_millis(round);
-        // Whether it got there or not, nobody may see these numbers later.
-        if let Ok(Ok(block)) = timeout(patience, through_proxy.reserve(count(7))).await {
+        let limit = Duration::from_millis(round);
+        // Whether it got there or not, no caller may see these numbers later.
+        if let Ok(Ok(block)) = timeout(limit, through_proxy.reserve(count(7))).await {
             assert!(block.first() > last);
             last = block.last();
         }

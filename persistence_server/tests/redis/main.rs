@@ -3,7 +3,6 @@
 mod crashes;
 mod durability;
 mod encryption;
-mod load;
 mod login;
 mod promise;
 mod refusals;
