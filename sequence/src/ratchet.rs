@@ -127,6 +127,7 @@ impl<S: Store> Ratchet<S> {
                 return Err(error);
             }
             error!(found, target, "the store lost writes and was raised");
+            debug_assert!(target >= mark, "a store is never set back");
             self.marks.note(target);
         }
         Err(Error::regressed(found))

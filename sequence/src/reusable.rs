@@ -62,7 +62,8 @@ impl<C: Idle> Reusable<C> {
         let result = call(&mut connection).await;
         let is_idle = connection.is_idle();
         if is_idle {
-            *self.lock() = Some(connection);
+            let other = self.lock().replace(connection);
+            debug_assert!(other.is_none(), "a handle is used for one call at a time");
         }
         (result, is_idle)
     }

@@ -134,6 +134,10 @@ impl<S: Sequence> Driver<S> {
             size += 1;
         }
         self.singly = self.singly.saturating_sub(size);
+        debug_assert!(
+            waiters.iter().is_sorted_by_key(|waiter| waiter.deadline),
+            "callers expire in the order in which they came"
+        );
         Some(Batch {
             total: total?,
             waiters: waiters.drain(..size).collect(),

@@ -80,6 +80,10 @@ impl<F: DiskFile> Counter<F> {
     /// It is unknown then what is on the disk: the kernel may report a failed write once and
     /// forget it, so trying again proves nothing. The counter must not be used any more.
     pub(super) fn commit(&mut self, last: u64) -> io::Result<()> {
+        assert!(
+            last > self.newest.last,
+            "a number that was taken stays taken"
+        );
         let next = Slot {
             generation: self.newest.generation + 1,
             last,
