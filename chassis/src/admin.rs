@@ -19,9 +19,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    accept,
     health::Health,
-    resource::{fresh_json, resource},
+    resource::{accept_names, fresh_json, resource},
 };
 
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
@@ -68,7 +67,7 @@ fn metrics(request: &HttpRequest, registry: &Registry) -> HttpResponse {
         tracing::error!(%error, "encoding the metrics failed");
         return HttpResponse::InternalServerError().finish();
     }
-    let media_type = if accept::names(request, "application/openmetrics-text") {
+    let media_type = if accept_names(request, "application/openmetrics-text") {
         OPENMETRICS
     } else {
         text = to_text_format(&text);

@@ -6,7 +6,6 @@
 // The code that `settings!` writes names this crate, here too.
 extern crate self as chassis;
 
-pub mod accept;
 mod access_log;
 mod admin;
 mod connect;
@@ -28,7 +27,7 @@ pub use serde;
 
 pub use self::{
     connect::connect,
-    resource::{fresh_json, options, resource},
+    resource::{fresh_json, options, require_accepts, resource},
     run::{BadSettings, Error, Program, run},
     service::{Context, Fatal, Service},
 };

@@ -14,9 +14,9 @@ use actix_web::{
     web,
 };
 use chassis::{
-    Context, Program, Service, accept, fresh_json,
+    Context, Program, Service, fresh_json,
     problem::{Problem, StatusCode},
-    resource,
+    require_accepts, resource,
     settings::{A_HOST, Host},
 };
 use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store as _, wire};
@@ -83,7 +83,7 @@ async fn hash(
     request: HttpRequest,
     coalescer: web::Data<Coalescer>,
 ) -> Result<HttpResponse, Problem> {
-    accept::require(&request, "application/json")?;
+    require_accepts(&request, "application/json")?;
     let number = coalescer
         .reserve(Count::ONE)
         .await

@@ -8,7 +8,7 @@ use actix_web::{
     },
     web,
 };
-use chassis::{Program, Service, accept, problem::Problem, resource};
+use chassis::{Program, Service, problem::Problem, require_accepts, resource};
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {
@@ -45,7 +45,7 @@ pub fn service(settings: &Settings) -> Service {
 }
 
 fn greet(request: &HttpRequest, greeting: &web::Bytes) -> Result<HttpResponse, Problem> {
-    accept::require(request, "text/plain")?;
+    require_accepts(request, "text/plain")?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static(PLAIN)))
         .body(greeting.clone()))

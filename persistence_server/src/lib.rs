@@ -10,9 +10,9 @@ use actix_web::{
     web,
 };
 use chassis::{
-    Context, Program, Service, accept, fresh_json, options,
+    Context, Program, Service, fresh_json, options,
     problem::{Problem, StatusCode},
-    resource,
+    require_accepts, resource,
 };
 use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Store as _, wire};
 
@@ -94,7 +94,7 @@ async fn next(
     request: HttpRequest,
     coalescer: web::Data<Coalescer>,
 ) -> Result<HttpResponse, Problem> {
-    accept::require(&request, "application/json")?;
+    require_accepts(&request, "application/json")?;
     let count = wire::parse_query(request.query_string())
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let block = coalescer

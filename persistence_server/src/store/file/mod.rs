@@ -3,30 +3,28 @@
 //! The workers' reservations meet once more in front of one thread that writes: while it waits
 //! for the disk, more of them gather, and the next write is for all of them.
 
-mod counter;
 mod disk;
-#[cfg(test)]
-mod simulation;
 mod slots;
-mod writer;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::{File, TryLockError},
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::mpsc::{self, Receiver},
+    thread,
 };
 
 use async_trait::async_trait;
 use rustix::process::{getegid, geteuid};
-use sequence::{Block, Count, Error, Sequence, Store};
+use sequence::{Block, Count, Error, MAX_NUMBER, Sequence, Store};
 use tokio::sync::oneshot;
 
 use self::{
-    counter::Counter,
-    disk::Directory,
-    writer::{Command, Writer},
+    disk::{Directory, DiskFile},
+    slots::Counter,
 };
 use super::{Backend, Operations};
 use crate::{FileSettings, SequenceName};
@@ -55,9 +53,9 @@ impl FileStore {
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> Result<Self, OpenError> {
         let (dir, name) = (&settings.data_dir, sequence.as_str());
-        let at = |problem| OpenError {
+        let at = |error| OpenError {
             dir: dir.to_owned(),
-            problem: explain(problem, dir, name),
+            error: explain(error, dir, name),
         };
         let lock = lock(dir).map_err(at)?;
         let writer = Writer {
@@ -70,7 +68,7 @@ impl FileStore {
         let (commands, queue) = mpsc::channel();
         writer
             .start(queue, failed)
-            .map_err(|error| at(Problem::Io("start the writing thread", error)))?;
+            .map_err(|error| at(FileError::Io("start the writing thread", error)))?;
         let store = Self {
             commands,
             dir: dir.to_owned(),
@@ -135,16 +133,127 @@ impl Store for FileStore {
     }
 }
 
-/// Why the file store cannot be opened, or refuses to go on.
+/// What the thread is asked for, and where the answer goes.
+#[derive(Debug)]
+enum Command {
+    /// The next block.
+    Reserve {
+        count: Count,
+        answer: oneshot::Sender<Result<Block, Error>>,
+    },
+    /// A jump forward.
+    RaiseAbove {
+        floor: u64,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Whether the disk still takes writes.
+    Check {
+        answer: oneshot::Sender<Result<u64, Error>>,
+    },
+}
+
+impl Command {
+    fn refuse(self, error: Error) {
+        // A caller that has gone away does not read it.
+        match self {
+            Self::Reserve { answer, .. } => drop(answer.send(Err(error))),
+            Self::RaiseAbove { answer, .. } => drop(answer.send(Err(error))),
+            Self::Check { answer } => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+struct Writer<F> {
+    dir: PathBuf,
+    counter: Counter<F>,
+    operations: Operations,
+    /// Whether the file was where it belongs when it was last looked for.
+    in_place: bool,
+    /// Held until the thread ends.
+    _lock: File,
+}
+
+impl<F: DiskFile> Writer<F> {
+    /// Starts the thread; it ends with the last sender, or with a failure of the disk.
+    fn start(
+        mut self,
+        queue: Receiver<Command>,
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<()> {
+        let run = move || {
+            while let Ok(first) = queue.recv() {
+                let waiting = std::iter::once(first).chain(queue.try_iter()).collect();
+                if let Err(error) = self.serve(waiting) {
+                    return failed(error);
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("file-store".to_owned())
+            .spawn(run)
+            .map(drop)
+    }
+
+    /// Serves all that are waiting with one write. On an error they get no answer but the end
+    /// of their channel.
+    fn serve(&mut self, waiting: Vec<Command>) -> io::Result<()> {
+        // Asked once a second, not for every write; and until it is back.
+        let asks = |command: &Command| matches!(command, Command::Check { .. });
+        if (!self.in_place || waiting.iter().any(asks))
+            && let Err(error) = self.counter.must_be_in_place()
+        {
+            self.in_place = false;
+            let error = Error::unavailable(OpenError {
+                dir: self.dir.clone(),
+                error,
+            });
+            for command in waiting {
+                command.refuse(error.clone());
+            }
+            return Ok(());
+        }
+        self.in_place = true;
+        let before = self.counter.last();
+        let mut last = before;
+        let mut replies: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(waiting.len());
+        for command in waiting {
+            match command {
+                Command::Reserve { answer, .. } if answer.is_closed() => {}
+                Command::Reserve { count, answer } => {
+                    let block = Block::after(last, count).map_err(Error::from);
+                    last = block.as_ref().map_or(last, |block| block.last());
+                    replies.push(Box::new(move || drop(answer.send(block))));
+                }
+                Command::RaiseAbove { floor, answer } => {
+                    last = last.max(floor.min(MAX_NUMBER));
+                    replies.push(Box::new(move || drop(answer.send(Ok(())))));
+                }
+                Command::Check { answer } => {
+                    replies.push(Box::new(move || drop(answer.send(Ok(last)))));
+                }
+            }
+        }
+        if last != before {
+            self.operations.add_one();
+            self.counter.commit(last)?;
+        }
+        for reply in replies {
+            reply();
+        }
+        Ok(())
+    }
+}
+
+/// Why the file store was not opened, or hands out no more numbers.
 #[derive(Debug, thiserror::Error)]
-#[error("file store in DATA_DIR={}: {problem}", dir.display())]
+#[error("file store in DATA_DIR={}: {error}", dir.display())]
 pub struct OpenError {
     dir: PathBuf,
-    problem: Problem,
+    error: FileError,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum FileError {
     #[error(
         "the directory does not exist; create it, or correct DATA_DIR (it is not created by \
          itself, because an empty one begins again at 1)"
@@ -187,9 +296,9 @@ enum Problem {
 }
 
 /// Says who may do what was denied.
-fn explain(problem: Problem, dir: &Path, name: &str) -> Problem {
-    let Problem::Io(action, error) = problem else {
-        return problem;
+fn explain(error: FileError, dir: &Path, name: &str) -> FileError {
+    let FileError::Io(action, error) = error else {
+        return error;
     };
     let paths = [dir.join(format!("{name}.sequence")), dir.to_owned()];
     let found = paths.into_iter().find_map(|path| {
@@ -197,15 +306,17 @@ fn explain(problem: Problem, dir: &Path, name: &str) -> Problem {
         Some((path, metadata))
     });
     match found {
-        Some((path, found)) if error.kind() == io::ErrorKind::PermissionDenied => Problem::Denied {
-            action,
-            error,
-            path,
-            owner: found.uid(),
-            group: found.gid(),
-            mode: found.mode() & 0o777,
-        },
-        _ => Problem::Io(action, error),
+        Some((path, found)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            FileError::Denied {
+                action,
+                error,
+                path,
+                owner: found.uid(),
+                group: found.gid(),
+                mode: found.mode() & 0o777,
+            }
+        }
+        _ => FileError::Io(action, error),
     }
 }
 
@@ -213,20 +324,22 @@ fn explain(problem: Problem, dir: &Path, name: &str) -> Problem {
 ///
 /// The lock is on the directory itself: a lock file of its own looks stale after a crash, and
 /// removing it would let a second process in.
-fn lock(dir: &Path) -> Result<File, Problem> {
+fn lock(dir: &Path) -> Result<File, FileError> {
     match dir.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Problem::NoDirectory),
-        Err(error) => return Err(Problem::Io("use the directory", error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FileError::NoDirectory);
+        }
+        Err(error) => return Err(FileError::Io("use the directory", error)),
         Ok(found) if !found.is_dir() => {
             let error = io::ErrorKind::NotADirectory.into();
-            return Err(Problem::Io("use the directory", error));
+            return Err(FileError::Io("use the directory", error));
         }
         Ok(_) => {}
     }
-    let directory = File::open(dir).map_err(|error| Problem::Io("use the directory", error))?;
+    let directory = File::open(dir).map_err(|error| FileError::Io("use the directory", error))?;
     match directory.try_lock() {
         Ok(()) => Ok(directory),
-        Err(TryLockError::WouldBlock) => Err(Problem::Locked("directory")),
-        Err(TryLockError::Error(error)) => Err(Problem::Io("lock the directory", error)),
+        Err(TryLockError::WouldBlock) => Err(FileError::Locked("directory")),
+        Err(TryLockError::Error(error)) => Err(FileError::Io("lock the directory", error)),
     }
 }

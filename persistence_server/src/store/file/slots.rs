@@ -1,30 +1,141 @@
-//! The format of the file: two slots that are written in turn.
+//! The file of a sequence: a number that only grows, in two slots that are written in turn.
 //!
 //! Each slot fills a block of its own, so a write that is cut short can spoil only the slot that
 //! was being written, whose numbers no client has seen. A slot is a line of text in less than one
 //! disk sector (512 bytes), which disks write whole or not at all; so after a crash both slots
 //! are valid, and one that is not means damage.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io};
 
 use sha2::{Digest as _, Sha256};
+use tracing::info;
+
+use super::{
+    FileError,
+    disk::{Disk, DiskFile},
+};
+
+/// The file of one sequence, and what it says.
+#[derive(Debug)]
+pub(super) struct Counter<F> {
+    file: F,
+    newest: Slot,
+}
+
+impl<F: DiskFile> Counter<F> {
+    /// Opens the file of the sequence `name`, and makes it if it is new.
+    pub(super) fn open(disk: &impl Disk<File = F>, name: &str) -> Result<Self, FileError> {
+        let file_name = format!("{name}.sequence");
+        let open = || {
+            disk.open(&file_name).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => FileError::Locked("file"),
+                _ => FileError::Io("open the file", error),
+            })
+        };
+        let mut file = match open()? {
+            Some(file) => file,
+            None => {
+                info!(
+                    file = file_name,
+                    "STORE=file: the file does not exist yet; a new sequence begins"
+                );
+                create(disk, &file_name)
+                    .map_err(|error| FileError::Io("create the file", error))?;
+                open()?
+                    .ok_or_else(|| FileError::Io("open the file", io::ErrorKind::NotFound.into()))?
+            }
+        };
+        // One byte more than a good file has is enough to see that it is not one.
+        let bytes = file
+            .read(FILE + 1)
+            .map_err(|error| FileError::Io("read the file", error))?;
+        let newest = newest(&bytes).map_err(|damage| FileError::Damaged {
+            file: file_name,
+            damage,
+        })?;
+        // What was read may be only in the kernel's memory: the last process may have died
+        // before it was durable, or because it could not be made so. A power failure later on
+        // would bring back a slot too old to belong to the other, or no file at all. So both
+        // slots are written again, and the name is made durable again.
+        file.write_at(&bytes, 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| disk.sync())
+            .map_err(|error| FileError::Io("write to the file", error))?;
+        Ok(Self { file, newest })
+    }
+
+    /// The last number that is taken.
+    pub(super) fn last(&self) -> u64 {
+        self.newest.last
+    }
+
+    /// Makes sure that the next process will find what is written here: a file that was removed,
+    /// moved or replaced is still open, and nothing that is written to it counts.
+    pub(super) fn must_be_in_place(&self) -> Result<(), FileError> {
+        match self.file.is_in_place() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FileError::NotInPlace(self.newest.last)),
+            Err(error) => Err(FileError::Io("find the file", error)),
+        }
+    }
+
+    /// Takes all numbers up to `last`; durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown then what is on the disk: the kernel may report a failed write once and
+    /// forget it, so trying again proves nothing. The counter must not be used any more.
+    pub(super) fn commit(&mut self, last: u64) -> io::Result<()> {
+        assert!(
+            last > self.newest.last,
+            "a number that was taken stays taken"
+        );
+        let next = Slot {
+            generation: self.newest.generation + 1,
+            last,
+        };
+        self.file.write_at(&next.render(), next.offset())?;
+        // The file keeps its size, so its metadata does not matter.
+        self.file.sync()?;
+        self.newest = next;
+        Ok(())
+    }
+}
+
+/// Makes a new file so that a crash leaves either none or a whole one.
+fn create(disk: &impl Disk, name: &str) -> io::Result<()> {
+    let unfinished = format!("{name}.unfinished");
+    let write = || {
+        let mut file = disk.create(&unfinished)?;
+        let slots = Slot::NEW.map(Slot::render).concat();
+        file.write_at(&slots, 0)?;
+        file.sync()
+    };
+    if let Err(error) = write() {
+        // The disk may be full; what is left of the attempt only takes more of it.
+        let _ = disk.remove(&unfinished);
+        return Err(error);
+    }
+    // Who opens it makes the name durable.
+    disk.rename(&unfinished, name)
+}
 
 /// The size of a slot in bytes: a page, and a block of all common file systems.
-pub(super) const SLOT: usize = 4096;
+const SLOT: usize = 4096;
 
 /// The size of the file in bytes.
-pub(super) const FILE: usize = 2 * SLOT;
+const FILE: usize = 2 * SLOT;
 
 /// What a slot says: after `generation` writes, all numbers up to `last` are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) generation: u64,
-    pub(super) last: u64,
+struct Slot {
+    generation: u64,
+    last: u64,
 }
 
 impl Slot {
     /// The first slots of a new sequence.
-    pub(super) const NEW: [Slot; 2] = [
+    const NEW: [Slot; 2] = [
         Slot {
             generation: 0,
             last: 0,
@@ -36,7 +147,7 @@ impl Slot {
     ];
 
     /// Where in the file this generation is written.
-    pub(super) fn offset(self) -> usize {
+    fn offset(self) -> usize {
         if self.generation.is_multiple_of(2) {
             0
         } else {
@@ -45,7 +156,7 @@ impl Slot {
     }
 
     /// The bytes of the slot: a line, and spaces up to its size.
-    pub(super) fn render(self) -> Vec<u8> {
+    fn render(self) -> Vec<u8> {
         let Self { generation, last } = self;
         let mut line = format!("sequence v1 generation {generation} last {last}");
         let hash = Sha256::digest(line.as_bytes());
@@ -61,7 +172,7 @@ impl Slot {
     }
 
     /// Reads what [`render`](Self::render) wrote; nothing else passes, to the last byte.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.iter().position(|&byte| byte == b'\n')?;
         let line = std::str::from_utf8(&bytes[..end]).ok()?;
         let rest = line.strip_prefix("sequence v1 generation ")?;
@@ -80,7 +191,7 @@ impl Slot {
 /// # Errors
 ///
 /// What is wrong with the file, in words.
-pub(super) fn newest(bytes: &[u8]) -> Result<Slot, String> {
+fn newest(bytes: &[u8]) -> Result<Slot, String> {
     if bytes.len() != FILE {
         return Err(format!("it has {} bytes instead of {FILE}", bytes.len()));
     }

@@ -9,9 +9,9 @@ use std::{
 use fastrand::Rng;
 
 use super::{
-    Problem,
-    counter::Counter,
+    FileError,
     disk::{Disk, DiskFile},
+    slots::Counter,
 };
 
 /// What a disk writes whole or not at all, in bytes.
@@ -231,7 +231,7 @@ fn one_life(seed: u64) -> u32 {
                     attempted = attempted.max(next);
                     let found = counter.must_be_in_place();
                     assert!(
-                        !matches!(found, Err(Problem::NotInPlace(_))),
+                        !matches!(found, Err(FileError::NotInPlace(_))),
                         "seed {seed}: a name that does not lead to its file"
                     );
                     if found.is_err() || counter.commit(next).is_err() {
@@ -240,7 +240,7 @@ fn one_life(seed: u64) -> u32 {
                     acknowledged = next;
                 }
             }
-            Err(Problem::Io(..)) => {}
+            Err(FileError::Io(..)) => {}
             Err(problem) => panic!("seed {seed}: refused without damage: {problem}"),
         }
         // The process always ends here; the power does not always go with it.
@@ -292,7 +292,7 @@ fn damage_is_never_taken_for_a_crash() {
         drop(state);
         let refused = Counter::open(&disk, "numbers").err();
         assert!(
-            matches!(refused, Some(Problem::Damaged { .. })),
+            matches!(refused, Some(FileError::Damaged { .. })),
             "seed {seed}: {refused:?}"
         );
     }
