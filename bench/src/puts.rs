@@ -63,14 +63,14 @@ pub(crate) fn puts(endpoint: &str, clients: u32, seconds: f64) -> Result<Seen, S
     })
 }
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The revision of each Put and the microseconds that it took; and how long all that took.
 async fn all(
     endpoint: &str,
     clients: u32,
     limit: Duration,
-) -> Result<(Vec<(i64, f64)>, Duration), Error> {
+) -> Result<(Vec<(i64, f64)>, Duration), BoxError> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(Endpoint::new(endpoint.to_owned())?.connect().await?);
@@ -92,7 +92,7 @@ async fn all(
 async fn client(
     mut grpc: Grpc<tonic::transport::Channel>,
     end: Instant,
-) -> Result<Vec<(i64, f64)>, Error> {
+) -> Result<Vec<(i64, f64)>, BoxError> {
     let mut puts = Vec::new();
     while Instant::now() < end {
         let begin = Instant::now();

@@ -28,6 +28,6 @@ pub use serde;
 pub use self::{
     connect::connect,
     resource::{fresh_json, options, require_accepts, resource},
-    run::{BadSettings, Error, Program, run},
+    run::{BadSettings, BoxError, Program, run},
     service::{Context, Fatal, Service},
 };

@@ -35,7 +35,7 @@ const BAD_SETTINGS: u8 = 2;
 /// line is invalid; in the last two cases standard error says why.
 pub fn run<S: Settings>(
     program: Program,
-    build: impl AsyncFnOnce(S, Context) -> Result<Service, Error>,
+    build: impl AsyncFnOnce(S, Context) -> Result<Service, BoxError>,
 ) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
@@ -131,14 +131,14 @@ fn complain(program: Program, line: &str) {
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Why a process could not start, or failed.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves until a signal says stop, or something fails for good.
 async fn live(
     program: Program,
     common: Common,
-    build: impl AsyncFnOnce(Context) -> Result<Service, Error>,
-) -> Result<(), Error> {
+    build: impl AsyncFnOnce(Context) -> Result<Service, BoxError>,
+) -> Result<(), BoxError> {
     // Before anything else: a signal during the start must not be lost.
     let mut signals = Signals::listen()?;
     let sockets = Sockets::bind(&common)?;

@@ -28,7 +28,7 @@ use crate::{
     metrics::{Reading, RequestMetrics},
     middleware::{Observe, Shared, Worker},
     problem,
-    run::{Error, Program},
+    run::{BoxError, Program},
     service::Service,
     settings::{Common, Switch},
 };
@@ -40,7 +40,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    pub(crate) fn bind(common: &Common) -> Result<Self, Error> {
+    pub(crate) fn bind(common: &Common) -> Result<Self, BoxError> {
         Ok(Self {
             public: bind(&common.host, common.port, "PORT")?,
             admin: bind(&common.host, common.admin_port, "ADMIN_PORT")?,
@@ -64,7 +64,7 @@ impl Serving {
         common: &Common,
         sockets: Sockets,
         service: Service,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BoxError> {
         let Service {
             routes,
             path,
@@ -162,7 +162,7 @@ impl Serving {
 
     /// Stops accepting and finishes what is in flight. The admin port closes last, so that
     /// probes are answered until then.
-    pub(crate) async fn stop(self) -> Result<(), Error> {
+    pub(crate) async fn stop(self) -> Result<(), BoxError> {
         // What is idle there need not be waited for later.
         self.admin.stopping.send_replace(());
         self.public.stop().await?;
@@ -198,7 +198,7 @@ impl Running {
         })
     }
 
-    async fn stop(self) -> Result<(), Error> {
+    async fn stop(self) -> Result<(), BoxError> {
         // The server would reset connections that the kernel or its own thread has accepted and
         // no worker has taken over yet.
         let taken_over = async {

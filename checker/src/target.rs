@@ -19,7 +19,7 @@ pub struct Target {
 
 /// Why a URL cannot be a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum TargetError {
     /// It is not a URL at all.
     #[error("this is not a URL; expected http://HOST[:PORT][/PATH]")]
     Malformed,
@@ -57,27 +57,27 @@ impl Target {
 }
 
 impl FromStr for Target {
-    type Err = Error;
+    type Err = TargetError;
 
-    fn from_str(url: &str) -> Result<Self, Error> {
-        let uri: Uri = url.parse().map_err(|_| Error::Malformed)?;
+    fn from_str(url: &str) -> Result<Self, TargetError> {
+        let uri: Uri = url.parse().map_err(|_| TargetError::Malformed)?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(Error::Tls),
-            _ => return Err(Error::Scheme),
+            Some("https") => return Err(TargetError::Tls),
+            _ => return Err(TargetError::Scheme),
         }
-        let authority = uri.authority().ok_or(Error::Malformed)?;
+        let authority = uri.authority().ok_or(TargetError::Malformed)?;
         if authority.as_str().contains('@') {
-            return Err(Error::User);
+            return Err(TargetError::User);
         }
         let host = authority.host();
         // What follows the host is nothing, or a colon and a port that fits.
         let port = match &authority.as_str()[host.len()..] {
             "" => 80,
-            _ => authority.port_u16().ok_or(Error::Malformed)?,
+            _ => authority.port_u16().ok_or(TargetError::Malformed)?,
         };
         if host.is_empty() {
-            return Err(Error::Malformed);
+            return Err(TargetError::Malformed);
         }
         Ok(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -125,14 +125,14 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_asked_is_refused_with_the_reason() {
         for (url, error) in [
-            ("https://host", Error::Tls),
-            ("ftp://host", Error::Scheme),
-            ("localhost:8081", Error::Scheme),
-            ("localhost", Error::Scheme),
-            ("http://user:secret@host", Error::User),
-            ("http://", Error::Malformed),
-            ("", Error::Malformed),
-            ("http://host:99999", Error::Malformed),
+            ("https://host", TargetError::Tls),
+            ("ftp://host", TargetError::Scheme),
+            ("localhost:8081", TargetError::Scheme),
+            ("localhost", TargetError::Scheme),
+            ("http://user:secret@host", TargetError::User),
+            ("http://", TargetError::Malformed),
+            ("", TargetError::Malformed),
+            ("http://host:99999", TargetError::Malformed),
         ] {
             assert_eq!(url.parse::<Target>(), Err(error), "{url}");
         }

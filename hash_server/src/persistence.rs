@@ -24,7 +24,7 @@ use tokio::{
 pub struct HttpSequence {
     host: Host,
     port: u16,
-    connection: Reusable<Connection>,
+    connection: Reusable<HttpConnection>,
 }
 
 impl HttpSequence {
@@ -48,8 +48,8 @@ impl HttpSequence {
         path: &str,
         read: impl Fn(Answer) -> Result<T, HttpError>,
     ) -> Result<T, HttpError> {
-        let open = async || Connection::open(&self.host, self.port).await;
-        let exchange = async |connection: &mut Connection| {
+        let open = async || HttpConnection::open(&self.host, self.port).await;
+        let exchange = async |connection: &mut HttpConnection| {
             let result = read(connection.exchange(method, path).await?);
             // Whatever sends such an answer cannot be trusted with another call.
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
@@ -131,7 +131,7 @@ const LARGEST: usize = 16 * 1024;
 
 /// One HTTP/1.1 connection, for one request at a time.
 #[derive(Debug)]
-struct Connection {
+struct HttpConnection {
     stream: TcpStream,
     /// Whether no answer is outstanding, and the server does not close it.
     idle: bool,
@@ -171,13 +171,13 @@ impl Answer {
     }
 }
 
-impl Idle for Connection {
+impl Idle for HttpConnection {
     fn is_idle(&self) -> bool {
         self.idle
     }
 }
 
-impl Connection {
+impl HttpConnection {
     async fn open(host: &Host, port: u16) -> Result<Self, HttpError> {
         let stream = connect(host.as_str(), port)
             .await

@@ -7,7 +7,7 @@ use super::{History, Operation};
 const HEADER: &str = "sent,received,number,count,connection";
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum CsvError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("line {line}: {reason}")]
@@ -35,16 +35,16 @@ pub(super) fn read(
     input: impl BufRead,
     run: u16,
     operations: &mut Vec<Operation>,
-) -> Result<(), Error> {
+) -> Result<(), CsvError> {
     let mut lines = input.lines();
     if lines.next().transpose()?.as_deref() != Some(HEADER) {
-        return Err(Error::Malformed {
+        return Err(CsvError::Malformed {
             line: 1,
             reason: "this is not a history that `--history` wrote",
         });
     }
     for (line, text) in (2..).zip(lines) {
-        let operation = parse(&text?, run).ok_or(Error::Malformed {
+        let operation = parse(&text?, run).ok_or(CsvError::Malformed {
             line,
             reason: "expected sent,received,number,count,connection, \
                      whole numbers with sent not after received",
@@ -107,7 +107,7 @@ mod tests {
             let file = format!("{HEADER}\n1,2,3,1,0\n{damaged}\n");
             let error = read(file.as_bytes(), 1, &mut Vec::new()).unwrap_err();
             assert!(
-                matches!(error, Error::Malformed { line: 3, .. }),
+                matches!(error, CsvError::Malformed { line: 3, .. }),
                 "{damaged:?}: {error}"
             );
         }
@@ -118,7 +118,7 @@ mod tests {
         for file in ["", "hello\n", "1,2,3,1,0\n"] {
             let error = read(file.as_bytes(), 1, &mut Vec::new()).unwrap_err();
             assert!(
-                matches!(error, Error::Malformed { line: 1, .. }),
+                matches!(error, CsvError::Malformed { line: 1, .. }),
                 "{file:?}"
             );
         }

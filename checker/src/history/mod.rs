@@ -21,7 +21,7 @@ pub struct History {
 
 /// Why a recorded history was not read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum HistoryError {
     /// The file cannot be opened or read.
     #[error("cannot read {file}")]
     Unreadable {
@@ -62,12 +62,12 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::Unwritable`] if the system does not let us.
-    pub fn create(path: impl AsRef<Path>) -> Result<Output, Error> {
+    /// [`HistoryError::Unwritable`] if the system does not let us.
+    pub fn create(path: impl AsRef<Path>) -> Result<Output, HistoryError> {
         let path = path.as_ref().to_owned();
         match File::create(&path) {
             Ok(file) => Ok(Output { path, file }),
-            Err(source) => Err(Error::Unwritable { file: path, source }),
+            Err(source) => Err(HistoryError::Unwritable { file: path, source }),
         }
     }
 
@@ -78,10 +78,10 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::Unwritable`], for one when the disk is full.
-    pub fn write(&self, Output { path, file }: Output) -> Result<(), Error> {
+    /// [`HistoryError::Unwritable`], for one when the disk is full.
+    pub fn write(&self, Output { path, file }: Output) -> Result<(), HistoryError> {
         csv::write(self, BufWriter::new(file))
-            .map_err(|source| Error::Unwritable { file: path, source })
+            .map_err(|source| HistoryError::Unwritable { file: path, source })
     }
 
     /// Reads one or several recorded histories as one.
@@ -93,19 +93,19 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error`] if one of the files cannot be read or is not such a history.
-    pub fn read(files: &[impl AsRef<Path>]) -> Result<Self, Error> {
+    /// [`HistoryError`] if one of the files cannot be read or is not such a history.
+    pub fn read(files: &[impl AsRef<Path>]) -> Result<Self, HistoryError> {
         let mut operations = Vec::new();
         for (run, file) in (1..).zip(files) {
             let file = file.as_ref();
-            let unreadable = |source| Error::Unreadable {
+            let unreadable = |source| HistoryError::Unreadable {
                 file: file.to_owned(),
                 source,
             };
             let input = BufReader::new(File::open(file).map_err(unreadable)?);
             csv::read(input, run, &mut operations).map_err(|error| match error {
-                csv::Error::Io(source) => unreadable(source),
-                csv::Error::Malformed { line, reason } => Error::Malformed {
+                csv::CsvError::Io(source) => unreadable(source),
+                csv::CsvError::Malformed { line, reason } => HistoryError::Malformed {
                     file: file.to_owned(),
                     line,
                     reason,

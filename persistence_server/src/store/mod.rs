@@ -38,7 +38,7 @@ pub trait Backend: Store + Clone + Send + Sync + 'static {
 /// # Errors
 ///
 /// The store cannot be opened, and waiting would not help: the message says why.
-pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis::Error> {
+pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis::BoxError> {
     let operations = Operations::default();
     let (sequence, counted) = (&settings.sequence, operations.clone());
     let marks = Marks::above(settings.floor.get());

@@ -40,7 +40,7 @@ const OPEN: Duration = Duration::from_millis(900);
 /// A call that is dropped ends on the server too, with a reset of its stream; and HTTP/2 matches
 /// each answer to its call, so a late one cannot be taken for another.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct EtcdConnection {
     grpc: Grpc<Channel>,
     token: Option<MetadataValue<Ascii>>,
     pub(super) member: Arc<Member>,
@@ -50,13 +50,13 @@ pub(super) struct Connection {
     pub(super) idle: bool,
 }
 
-impl Idle for Connection {
+impl Idle for EtcdConnection {
     fn is_idle(&self) -> bool {
         self.idle
     }
 }
 
-impl Connection {
+impl EtcdConnection {
     /// Connects to `member`, authenticates, and checks its version and its cluster.
     pub(super) async fn open(
         cluster: &Arc<Cluster>,

@@ -32,7 +32,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 use tracing::info;
 
 use self::{
-    connection::{Connection, EtcdError, Found, render},
+    connection::{EtcdConnection, EtcdError, Found, render},
     messages::{Compare, Comparison, Field, Operand, PutRequest},
 };
 use super::{Backend, Operations};
@@ -63,7 +63,7 @@ pub struct EtcdStore {
     cluster: Arc<Cluster>,
     key: String,
     operations: Operations,
-    connection: Reusable<Connection>,
+    connection: Reusable<EtcdConnection>,
 }
 
 /// The cluster as all handles of one process know it.
@@ -123,7 +123,7 @@ impl EtcdStore {
             sleep_until(not_before.into()).await;
         }
         let advance =
-            async |connection: &mut Connection| self.try_rounds(connection, &target).await;
+            async |connection: &mut EtcdConnection| self.try_rounds(connection, &target).await;
         let moved = self.call(advance).await?;
         *turn = moved.pause_until;
         Ok(moved.from)
@@ -131,7 +131,7 @@ impl EtcdStore {
 
     async fn try_rounds(
         &self,
-        connection: &mut Connection,
+        connection: &mut EtcdConnection,
         target: &impl Fn(u64) -> Option<u64>,
     ) -> Result<Move, EtcdError> {
         let mut found = self.cluster.seen();
@@ -180,7 +180,7 @@ impl EtcdStore {
     /// otherwise.
     async fn swap(
         &self,
-        connection: &mut Connection,
+        connection: &mut EtcdConnection,
         seen: Found,
         last: u64,
     ) -> Result<Option<Found>, EtcdError> {
@@ -206,7 +206,7 @@ impl EtcdStore {
     ///
     /// It changes nothing, but it takes the way of one that does: it fails without a leader, a
     /// majority, the right to write or room to write.
-    async fn probe(&self, connection: &mut Connection) -> Result<Found, EtcdError> {
+    async fn probe(&self, connection: &mut EtcdConnection) -> Result<Found, EtcdError> {
         let never = Compare {
             result: Comparison::Less.into(),
             target: Field::Version.into(),
@@ -224,11 +224,11 @@ impl EtcdStore {
 
     async fn call<T>(
         &self,
-        call: impl AsyncFn(&mut Connection) -> Result<T, EtcdError>,
+        call: impl AsyncFn(&mut EtcdConnection) -> Result<T, EtcdError>,
     ) -> Result<T, Error> {
         let open = async || self.cluster.connect().await;
-        let call = async |connection: &mut Connection| {
-            let use_it = async |connection: &mut Connection| {
+        let call = async |connection: &mut EtcdConnection| {
+            let use_it = async |connection: &mut EtcdConnection| {
                 if connection.is_new() {
                     // A write would hide that the cluster is one revision behind.
                     self.probe(connection).await?;
@@ -297,7 +297,7 @@ impl Store for EtcdStore {
     }
 
     async fn check(&self) -> Result<u64, Error> {
-        let probe = async |connection: &mut Connection| self.probe(connection).await;
+        let probe = async |connection: &mut EtcdConnection| self.probe(connection).await;
         Ok(self.call(probe).await?.unwrap_or(0))
     }
 }
@@ -347,7 +347,7 @@ impl Cluster {
     /// Each new connection begins at another member: one that replaces a broken one has a reason
     /// not to go to the same. (tonic's own balancing keeps sending calls to members that are down
     /// or hang.)
-    async fn connect(self: &Arc<Self>) -> Result<Connection, Unavailable> {
+    async fn connect(self: &Arc<Self>) -> Result<EtcdConnection, Unavailable> {
         let start = self.next.fetch_add(1, Ordering::Relaxed) % self.members.len();
         let (before, after) = self.members.split_at(start);
         let mut candidates: Vec<_> = after.iter().chain(before).collect();
@@ -358,7 +358,7 @@ impl Cluster {
         });
         let mut lines = Vec::new();
         for member in candidates {
-            match Connection::open(self, member).await {
+            match EtcdConnection::open(self, member).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => lines.push(Unavailable::at(member, error).line),
             }

@@ -9,7 +9,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    APPLICATION, Server,
+    APPLICATION, PostgresServer,
     session::{PostgresError, Session},
 };
 
@@ -63,7 +63,10 @@ const INSPECT: &str = "\
     LEFT JOIN pg_attribute v ON v.attrelid = c.oid AND v.attname = 'value' AND NOT v.attisdropped";
 
 /// Checks that the table can be written to, and makes it if it is missing.
-pub(super) async fn ensure(session: &mut Session, server: &Server) -> Result<(), PostgresError> {
+pub(super) async fn ensure(
+    session: &mut Session,
+    server: &PostgresServer,
+) -> Result<(), PostgresError> {
     let mut row = inspect(session).await?;
     check_server(&row, server)?;
     if !row.try_get::<_, bool>("exists")? {
@@ -122,7 +125,7 @@ async fn inspect(session: &mut Session) -> Result<Row, PostgresError> {
     Ok(row)
 }
 
-fn check_server(row: &Row, server: &Server) -> Result<(), PostgresError> {
+fn check_server(row: &Row, server: &PostgresServer) -> Result<(), PostgresError> {
     let is = |column: &str| row.try_get::<_, bool>(column);
     if is("in_recovery")? {
         return Err(PostgresError::InRecovery);

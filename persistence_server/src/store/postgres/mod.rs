@@ -56,12 +56,12 @@ const CHECK_LOCK_MS: u32 = 600;
 /// A sequence in a Postgres database.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    server: Arc<Server>,
+    server: Arc<PostgresServer>,
     session: Reusable<Session>,
 }
 
 /// The server as all handles of one process know it.
-struct Server {
+struct PostgresServer {
     host: PgHost,
     port: u16,
     config: Config,
@@ -79,9 +79,9 @@ struct Server {
 }
 
 /// Neither the password nor anything else that the client library keeps.
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for PostgresServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("PostgresServer")
             .field("address", &self.address)
             .field("name", &self.name)
             .finish_non_exhaustive()
@@ -116,7 +116,7 @@ impl PostgresStore {
         if let Some(password) = settings.pgpassword.as_ref().map(Secret::reveal) {
             config.password(password);
         }
-        let server = Server {
+        let server = PostgresServer {
             host: host.clone(),
             port,
             config,
@@ -214,7 +214,7 @@ impl PostgresStore {
         take: i64,
         lock_ms: u32,
     ) -> Result<Option<i64>, PostgresError> {
-        let Server { name, has_row, .. } = &*self.server;
+        let PostgresServer { name, has_row, .. } = &*self.server;
         let had_row = has_row.load(Ordering::Relaxed);
         let statements = transaction(name, floor, take, lock_ms);
         let Some(row) = session.write(&statements).await? else {

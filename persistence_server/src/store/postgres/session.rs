@@ -26,7 +26,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{PgHost, Server};
+use super::{PgHost, PostgresServer};
 
 /// The oldest version that is taken.
 ///
@@ -75,7 +75,7 @@ impl Idle for Session {
 
 impl Session {
     /// Connects and logs in.
-    pub(super) async fn open(server: &Server) -> Result<Self, PostgresError> {
+    pub(super) async fn open(server: &PostgresServer) -> Result<Self, PostgresError> {
         let login = async {
             let stream = connect(server)
                 .await
@@ -172,7 +172,7 @@ impl fmt::Debug for Session {
     }
 }
 
-async fn connect(server: &Server) -> io::Result<Box<dyn Stream>> {
+async fn connect(server: &PostgresServer) -> io::Result<Box<dyn Stream>> {
     let host = match &server.host {
         PgHost::Host(host) => host.as_str(),
         PgHost::Directory(path) => {

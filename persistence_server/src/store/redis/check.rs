@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use redis::{Pipeline, Value};
 
 use super::{
-    Server,
-    connection::{Connection, RedisError},
+    RedisServer,
+    connection::{RedisConnection, RedisError},
 };
 
 /// The seconds for which a replica may be silent and still count as one that follows. It must
@@ -15,7 +15,10 @@ const LARGEST_LAG: i64 = 3;
 
 /// Asks the server what it is, and refuses it for what would break the promise. It writes
 /// nothing.
-pub(super) async fn check(server: &Server, connection: &mut Connection) -> Result<(), RedisError> {
+pub(super) async fn check(
+    server: &RedisServer,
+    connection: &mut RedisConnection,
+) -> Result<(), RedisError> {
     let mut commands = Pipeline::with_capacity(5);
     commands.cmd("INFO").arg("server");
     commands.cmd("INFO").arg("replication");
@@ -51,7 +54,7 @@ fn judge(
     about: &Info,
     replication: &Info,
     settings: &Config,
-    server: &Server,
+    server: &RedisServer,
 ) -> Result<Vec<String>, RedisError> {
     let mut warnings = Vec::new();
     let shortcomings = shortcomings(about, settings);

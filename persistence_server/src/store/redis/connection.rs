@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::Server;
+use super::RedisServer;
 
 /// How long connecting may take, with the TLS handshake and the login.
 const CONNECT: Duration = Duration::from_millis(950);
@@ -38,17 +38,17 @@ pub(super) struct Tls {
 
 /// A connection for one call at a time.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     connection: MultiplexedConnection,
     /// What reads and writes; aborted, which closes the socket, when the connection is dropped.
     _driver: JoinSet<()>,
     pub(super) idle: bool,
-    /// The [inspection epoch](Server::epoch) in which the server was found in order over this
+    /// The [inspection epoch](RedisServer::epoch) in which the server was found in order over this
     /// connection.
     pub(super) inspected: Option<u64>,
 }
 
-impl Idle for Connection {
+impl Idle for RedisConnection {
     fn is_idle(&self) -> bool {
         self.idle
     }
@@ -58,9 +58,9 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-impl Connection {
+impl RedisConnection {
     /// Connects and logs in.
-    pub(super) async fn open(server: &Server) -> Result<Self, RedisError> {
+    pub(super) async fn open(server: &RedisServer) -> Result<Self, RedisError> {
         let end = Instant::now() + CONNECT;
         let milliseconds = CONNECT.as_millis();
         let stream = timeout_at(end, connect(server.host.as_str(), server.port))
@@ -117,7 +117,7 @@ impl Connection {
         Ok(replies)
     }
 
-    async fn log_in(&mut self, server: &Server) -> Result<(), RedisError> {
+    async fn log_in(&mut self, server: &RedisServer) -> Result<(), RedisError> {
         let mut commands = Pipeline::new();
         let wants_login = server.username.is_some() || server.password.is_some();
         if wants_login {

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 
 use self::{
     check::check,
-    connection::{Connection, RedisError, Tls},
+    connection::{RedisConnection, RedisError, Tls},
 };
 use super::{Backend, Operations};
 use crate::{RedisSettings, SequenceName, tls};
@@ -42,13 +42,13 @@ const CONFIRMATION_MS: u32 = 750;
 /// A sequence in a Redis server.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    server: Arc<Server>,
-    connection: Reusable<Connection>,
+    server: Arc<RedisServer>,
+    connection: Reusable<RedisConnection>,
 }
 
 /// The server as all handles of one process know it.
 #[derive(Debug)]
-struct Server {
+struct RedisServer {
     host: Host,
     port: u16,
     username: Option<String>,
@@ -83,7 +83,7 @@ impl RedisStore {
         sequence: &SequenceName,
         operations: Operations,
     ) -> Result<Self, BadSettings> {
-        let server = Server {
+        let server = RedisServer {
             host: settings.redis_host.clone(),
             port: settings.redis_port.get(),
             username: settings.redis_username.clone(),
@@ -107,10 +107,10 @@ impl RedisStore {
 
     async fn call<T>(
         &self,
-        call: impl AsyncFn(&mut Connection) -> Result<T, RedisError>,
+        call: impl AsyncFn(&mut RedisConnection) -> Result<T, RedisError>,
     ) -> Result<T, Error> {
-        let open = async || Connection::open(&self.server).await;
-        let call = async |connection: &mut Connection| {
+        let open = async || RedisConnection::open(&self.server).await;
+        let call = async |connection: &mut RedisConnection| {
             let result = call(connection).await;
             if let Err(error) = &result {
                 connection.idle &= error.keeps_connection();
@@ -132,7 +132,7 @@ impl RedisStore {
     }
 
     /// Checks the server, unless it was found in order over this connection in this epoch.
-    async fn ensure_checked(&self, connection: &mut Connection) -> Result<(), RedisError> {
+    async fn ensure_checked(&self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         if connection.inspected != Some(self.server.epoch.load(Ordering::Acquire)) {
             self.inspect(connection).await?;
         }
@@ -141,7 +141,7 @@ impl RedisStore {
 
     /// Makes sure that the server keeps the promise and takes writes. Returns the last number
     /// taken, and takes none.
-    async fn inspect(&self, connection: &mut Connection) -> Result<u64, RedisError> {
+    async fn inspect(&self, connection: &mut RedisConnection) -> Result<u64, RedisError> {
         let epoch = self.server.epoch.load(Ordering::Acquire);
         check(&self.server, connection).await?;
         let last = self.raise(connection, 0).await?;
@@ -150,14 +150,18 @@ impl RedisStore {
     }
 
     /// Makes `floor` the last number taken if it is larger. Returns the last number taken.
-    async fn raise(&self, connection: &mut Connection, floor: u64) -> Result<u64, RedisError> {
+    async fn raise(&self, connection: &mut RedisConnection, floor: u64) -> Result<u64, RedisError> {
         match self.write(connection, RAISE, floor).await? {
             Reply::Last(last) => Ok(last),
             Reply::Stored(text) => Err(self.server.not_a_number(format!("{text:?}"))),
         }
     }
 
-    async fn take(&self, connection: &mut Connection, count: Count) -> Result<Block, RedisError> {
+    async fn take(
+        &self,
+        connection: &mut RedisConnection,
+        count: Count,
+    ) -> Result<Block, RedisError> {
         let wanted = u64::from(count.get());
         self.server.operations.add_one();
         match self.write(connection, TAKE, wanted).await? {
@@ -174,7 +178,7 @@ impl RedisStore {
     /// Runs a script that writes, and waits for the replicas.
     async fn write(
         &self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         script: &str,
         argument: u64,
     ) -> Result<Reply, RedisError> {
@@ -275,7 +279,7 @@ fn encryption(settings: &RedisSettings) -> Result<Option<Tls>, BadValue> {
     Ok(Some(Tls { config, name }))
 }
 
-impl Server {
+impl RedisServer {
     /// Otherwise a connection that is closed without an answer may be one that needs TLS.
     fn is_encrypted_or_has_answered(&self) -> bool {
         self.tls.is_some() || self.answered.load(Ordering::Relaxed)
@@ -353,7 +357,7 @@ enum Reply {
 }
 
 impl Reply {
-    fn read(server: &Server, reply: Option<Value>) -> Result<Self, RedisError> {
+    fn read(server: &RedisServer, reply: Option<Value>) -> Result<Self, RedisError> {
         match &reply {
             Some(Value::Int(last)) if *last >= 0 => Ok(Self::Last(last.unsigned_abs())),
             Some(Value::BulkString(bytes)) => {
