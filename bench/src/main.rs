@@ -15,11 +15,11 @@ mod puts;
 mod report;
 mod results;
 mod rounds;
-#[cfg(test)]
-mod smoke;
 mod spread;
 mod stores;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env,

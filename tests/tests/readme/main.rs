@@ -95,11 +95,15 @@ fn every_link_to_a_file_leads_somewhere() {
     }
 }
 
-#[test]
-fn a_clone_by_git_for_windows_has_the_line_ends_that_the_images_need() {
+fn skip_without_history() -> bool {
     let history = root().join(".git");
     let missing = || Missing::elsewhere("a git checkout", "this is a copy without its history");
-    if skip::unless(history.exists().then_some(()).ok_or_else(missing)) {
+    skip::unless(history.exists().then_some(()).ok_or_else(missing))
+}
+
+#[test]
+fn a_clone_by_git_for_windows_has_the_line_ends_that_the_images_need() {
+    if skip_without_history() {
         return;
     }
     let clone = tempfile::tempdir().unwrap();
@@ -117,6 +121,60 @@ fn a_clone_by_git_for_windows_has_the_line_ends_that_the_images_need() {
             !file.contains("w/crlf") && !file.contains("w/mixed"),
             "{file}"
         );
+    }
+}
+
+#[test]
+fn a_release_sets_the_version_wherever_it_is_written() {
+    if skip_without_history() {
+        return;
+    }
+    let clone = tempfile::tempdir().unwrap();
+    let to = clone.path();
+    let run = |program: &str, args: &[&str]| {
+        let launch = Launch::new(program).args(args);
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let output = launch.env("HOME", home).run_to_end(Duration::from_secs(60));
+        let said = output.success();
+        said.unwrap_or_else(|said| panic!("{program} {args:?}:\n{said}"))
+    };
+    let git = |args: &[&str]| run("git", &[&["-C", to.to_str().unwrap()], args].concat());
+    let (from, into) = (root(), to.display().to_string());
+    run("git", &["clone", "--quiet", from.to_str().unwrap(), &into]);
+    git(&["config", "user.name", "A maintainer"]);
+    git(&["config", "user.email", "maintainer@example.com"]);
+    run(to.join("scripts/release").to_str().unwrap(), &["98.7.6"]);
+
+    // Not where it is the version of another program.
+    let version = env!("CARGO_PKG_VERSION").replace('.', "\\.");
+    let old = format!("(^|[^@0-9.]){version}([^0-9.]|$)");
+    let left = [
+        "grep",
+        "--extended-regexp",
+        &old,
+        "--",
+        ":!Cargo.lock",
+        ":!CHANGELOG.md",
+    ];
+    let launch = Launch::new("git")
+        .args(["-C", to.to_str().unwrap()])
+        .args(left);
+    let left = launch.arg(":!bench/results").run_to_end(LIMIT);
+    assert_eq!(left.stdout, "", "still the old version");
+    assert_eq!(git(&["describe"]), "v98.7.6");
+    assert_eq!(git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn every_suite_of_tests_is_a_part_of_a_job() {
+    let workflow = fs::read_to_string(root().join(".github/workflows/ci.yml")).unwrap();
+    for folder in ["checker", "persistence_server", "sequence", "tests"] {
+        for entry in fs::read_dir(root().join(folder).join("tests")).unwrap() {
+            let path = entry.unwrap().path();
+            let suite = path.file_stem().unwrap().to_str().unwrap();
+            let words = format!("--test {suite}");
+            assert!(workflow.contains(&words), "no job runs {}", path.display());
+        }
     }
 }
 
