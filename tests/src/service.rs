@@ -84,11 +84,6 @@ impl Service {
         format!("http://{}", self.addr())
     }
 
-    /// The admin listener as `http://ADDRESS`, without a slash at the end.
-    pub fn admin_url(&self) -> String {
-        format!("http://{}", self.admin_addr())
-    }
-
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -175,20 +175,17 @@ impl Flow {
     }
 
     fn count(&self, direction: Direction, length: usize) {
-        let bytes = match direction {
+        match direction {
             Direction::Up => {
                 if !self.asking.replace(true) {
                     self.shared.requests.fetch_add(1, Ordering::Relaxed);
                 }
-                &self.shared.bytes_up
             }
             Direction::Down => {
                 self.answered.set(self.answered() + length);
                 self.asking.set(false);
-                &self.shared.bytes_down
             }
-        };
-        bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
     }
 
     /// How much of the current answer went through. Between a request and the first byte of its

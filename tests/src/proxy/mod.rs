@@ -83,8 +83,6 @@ struct Shared {
     accepted: AtomicU64,
     live: AtomicU64,
     requests: AtomicU64,
-    bytes_up: AtomicU64,
-    bytes_down: AtomicU64,
 }
 
 /// Something to do, and where to say that it is done.
@@ -112,8 +110,6 @@ impl Proxy {
             accepted: AtomicU64::default(),
             live: AtomicU64::default(),
             requests: AtomicU64::default(),
-            bytes_up: AtomicU64::default(),
-            bytes_down: AtomicU64::default(),
         });
         let (orders, received) = unbounded_channel();
         let listener = control::Listener::bind(&port);
@@ -149,11 +145,6 @@ impl Proxy {
         self.order(What::End(End::Close));
     }
 
-    /// Resets all connections that exist now. New ones are not concerned.
-    pub fn reset(&self) {
-        self.order(What::End(End::Reset));
-    }
-
     /// Leads new connections elsewhere, as a failover would. Existing ones stay.
     pub fn redirect(&self, upstream: SocketAddr) {
         let current = self.inner.shared.upstream.lock();
@@ -174,16 +165,6 @@ impl Proxy {
     /// is the number of requests.
     pub fn requests(&self) -> u64 {
         self.inner.shared.requests.load(Ordering::Relaxed)
-    }
-
-    /// How many bytes went to the upstream.
-    pub fn bytes_up(&self) -> u64 {
-        self.inner.shared.bytes_up.load(Ordering::Relaxed)
-    }
-
-    /// How many bytes came back from the upstream and went on to clients.
-    pub fn bytes_down(&self) -> u64 {
-        self.inner.shared.bytes_down.load(Ordering::Relaxed)
     }
 
     fn order(&self, what: What) {
