@@ -15,7 +15,7 @@ use e2e::{
 use serde_json::Value;
 
 /// How long anything but a build may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long all images may take, from nothing and on a busy machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -137,7 +137,7 @@ impl Container {
     /// Waits until Docker's health check says so.
     #[track_caller]
     pub(crate) fn becomes(&self, health: &str) {
-        wait::until(health, Duration::from_secs(60), || {
+        wait::until(health, LIMIT, || {
             let found = inspect(&self.id)["State"]["Health"]["Status"].clone();
             (found == health).then_some(())
         });

@@ -13,6 +13,7 @@ use e2e::{
     process,
     proof::{options_for, proven, under_load},
     soak::figure,
+    wait,
 };
 
 use crate::{
@@ -141,7 +142,11 @@ fn a_new_container_goes_on_with_the_numbers_of_the_volume() {
     third.becomes("healthy");
     assert_eq!(number(&third), 2);
     drop((second, third));
-    docker(&["volume", "rm", &volume]);
+    // Docker lets go of it a moment later.
+    wait::until("the volume to be free", LIMIT, || {
+        let removed = try_docker(&["volume", "rm", &volume]);
+        removed.status.success().then_some(())
+    });
 }
 
 #[test]
