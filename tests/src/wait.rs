@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(5);
+const LONG_PAUSE: Duration = Duration::from_millis(250);
 
 /// Asks again and again until `probe` has an answer, which it returns.
 ///
@@ -24,10 +25,12 @@ pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Optio
     loop {
         // Read before the probe: however long that one takes, there is one after the end.
         let last = Instant::now() >= end;
+        let begin = Instant::now();
         let answer = probe();
         if answer.is_some() || last {
             return answer;
         }
-        thread::sleep(PAUSE);
+        // A probe that runs a program would keep a CPU from what it waits for.
+        thread::sleep((4 * begin.elapsed()).clamp(PAUSE, LONG_PAUSE));
     }
 }

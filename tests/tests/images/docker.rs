@@ -137,10 +137,13 @@ impl Container {
     /// Waits until Docker's health check says so.
     #[track_caller]
     pub(crate) fn becomes(&self, health: &str) {
-        wait::until(health, LIMIT, || {
-            let found = inspect(&self.id)["State"]["Health"]["Status"].clone();
-            (found == health).then_some(())
+        let state = || inspect(&self.id)["State"].clone();
+        let found = wait::within(LIMIT, || {
+            (state()["Health"]["Status"] == health).then_some(())
         });
+        if found.is_none() {
+            panic!("not {health}: {}\n{}", state(), self.logs());
+        }
     }
 
     /// All that it wrote to both streams.
