@@ -1,7 +1,7 @@
 //! Binding the ports, how many connections they take, and giving them up.
 
 use std::{
-    fmt, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
     time::Duration,
 };
@@ -20,45 +20,23 @@ use crate::settings::Host;
 /// `net.core.somaxconn`, which is the same by default.
 const BACKLOG: i32 = 4096;
 
-/// A port that cannot be listened on, and which setting chose it.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {host} port {port} (settings HOST and {setting}): {reason}")]
-pub(crate) struct BindError {
-    host: String,
-    port: u16,
-    setting: &'static str,
-    reason: Reason,
-}
-
-#[derive(Debug)]
-struct Reason(io::Error);
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.kind() {
-            io::ErrorKind::AddrInUse => f.write_str("another process is using the port"),
-            io::ErrorKind::AddrNotAvailable => {
-                f.write_str("this machine does not have the address")
-            }
-            io::ErrorKind::PermissionDenied => {
-                f.write_str("not permitted: ports below 1024 need extra rights")
-            }
-            _ => self.0.fmt(f),
-        }
-    }
-}
-
 /// Listens on `host` and `port`; `setting` is the variable that holds the port.
-pub(crate) fn bind(
-    host: &Host,
-    port: u16,
-    setting: &'static str,
-) -> Result<TcpListener, BindError> {
-    listen(host, port).map_err(|error| BindError {
-        host: host.as_str().to_owned(),
-        port,
-        setting,
-        reason: Reason(error),
+///
+/// # Errors
+///
+/// A sentence that names the address, the settings that chose it, and what is wrong.
+pub(crate) fn bind(host: &Host, port: u16, setting: &str) -> Result<TcpListener, String> {
+    listen(host, port).map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => "another process is using the port".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "this machine does not have the address".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "not permitted: ports below 1024 need extra rights".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let host = host.as_str();
+        format!("cannot listen on {host} port {port} (settings HOST and {setting}): {reason}")
     })
 }
 
@@ -208,9 +186,7 @@ mod tests {
     fn a_port_in_use_is_named_together_with_its_setting() {
         let taken = bind(&host("127.0.0.1"), 0, "PORT").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind(&host("127.0.0.1"), port, "ADMIN_PORT")
-            .unwrap_err()
-            .to_string();
+        let error = bind(&host("127.0.0.1"), port, "ADMIN_PORT").unwrap_err();
         assert_eq!(
             error,
             format!(

@@ -6,10 +6,7 @@ use actix_http::{HttpService, KeepAlive};
 use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
 use actix_web::{App, dev::AppConfig, http::header::HeaderValue, web::ServiceConfig};
-use prometheus_client::{
-    metrics::{MetricType, info::Info},
-    registry::Registry,
-};
+use prometheus_client::metrics::info::Info;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -25,7 +22,7 @@ use crate::{
     health::Health,
     listener::{ADMIN_CONNECTIONS, bind, connections_per_worker, refuse_more},
     logs,
-    metrics::{Reading, RequestMetrics},
+    metrics::RequestMetrics,
     middleware::{Observe, Shared, Worker},
     problem,
     run::{BoxError, Program},
@@ -65,16 +62,6 @@ impl Serving {
         sockets: Sockets,
         service: Service,
     ) -> Result<Self, BoxError> {
-        let Service {
-            routes,
-            path,
-            dependencies,
-            registry,
-        } = service;
-        let health = Health::default();
-        for dependency in &dependencies {
-            health.expect(dependency.name);
-        }
         let instance = instance();
         let access_log = match common.access_log {
             Switch::On => {
@@ -84,9 +71,35 @@ impl Serving {
             }
             Switch::Off => None,
         };
+        let mut service = service.counter(
+            "log_dropped_lines",
+            "Lines dropped because standard error was not read",
+            logs::dropped,
+        );
+        if let Some(log) = &access_log {
+            service = service.counter(
+                "access_log_dropped_lines",
+                "Lines dropped because standard output was not read",
+                log.dropped(),
+            );
+        }
+        let Service {
+            routes,
+            path,
+            dependencies,
+            mut registry,
+        } = service;
         let metrics = RequestMetrics::default();
-        let registry = with_own_metrics(registry, program, &metrics, access_log.as_ref());
+        registry.register_collector(Box::new(metrics.clone()));
+        registry.register_collector(Box::new(ProcessCollector::new()));
+        let build = Info::new(vec![("name", program.name), ("version", program.version)]);
+        registry.register("build", "What is running", build);
+        let registry = Arc::new(registry);
 
+        let health = Health::default();
+        for dependency in &dependencies {
+            health.expect(dependency.name);
+        }
         let shared = Shared {
             server: header(&format!("{}/{}", program.name, program.version)),
             served_by: header(&instance),
@@ -107,7 +120,6 @@ impl Serving {
             connections: ADMIN_CONNECTIONS,
             keep_alive: common.keep_alive(),
             shutdown_timeout: 1,
-            stopping: Arc::default(),
             routes: Arc::new(move |config| admin::routes(config, &asked, &registry)),
             shared: shared.clone(),
         })?;
@@ -118,7 +130,6 @@ impl Serving {
             connections: connections_per_worker(workers),
             keep_alive: common.keep_alive(),
             shutdown_timeout: common.shutdown_timeout_seconds.into(),
-            stopping: Arc::default(),
             routes: {
                 let health = health.clone();
                 Arc::new(move |config| {
@@ -182,18 +193,61 @@ struct Running {
     server: JoinHandle<<Server as Future>::Output>,
     handle: ServerHandle,
     socket: TcpListener,
+    /// Says that idle connections are to be closed. Each worker has a receiver until it has heard
+    /// that.
     stopping: Arc<watch::Sender<()>>,
 }
 
 impl Running {
+    /// Starts the listener's threads.
     fn start(listener: Listener) -> io::Result<Self> {
-        let socket = listener.socket.try_clone()?;
-        let stopping = Arc::clone(&listener.stopping);
-        let (server, handle) = serve(listener)?;
-        Ok(Self {
-            server: spawn_local(server),
-            handle,
+        let Listener {
+            name,
             socket,
+            workers,
+            connections,
+            keep_alive,
+            shutdown_timeout,
+            routes,
+            shared,
+        } = listener;
+        let kept = socket.try_clone()?;
+        let stopping = Arc::<watch::Sender<()>>::default();
+        let told = Arc::clone(&stopping);
+        let server = Server::build()
+            .workers(workers)
+            .max_concurrent_connections(connections)
+            .shutdown_timeout(shutdown_timeout)
+            .disable_signals()
+            .listen(name, socket, move || {
+                let worker = Worker::new(shared.clone());
+                let connections = Connections::new(connections, keep_alive);
+                spawn_local(Rc::clone(&connections).close_at(told.subscribe()));
+                let app = App::new()
+                    .configure(|config| routes(config))
+                    .default_service(problem::not_found());
+                let observed = apply(
+                    Observe(Rc::clone(&worker)),
+                    map_config(app, |()| AppConfig::default()),
+                );
+                let http = HttpService::build()
+                    // `Connection` watches over requests and over the time between them instead.
+                    .keep_alive(KeepAlive::Os)
+                    .client_request_timeout(Duration::ZERO)
+                    .client_disconnect_timeout(DISCONNECT)
+                    .h1(observed);
+                fn_service(move |stream: TcpStream| {
+                    let remote = stream.peer_addr().ok();
+                    let connection = Connection::new(stream, Rc::clone(&worker), &connections);
+                    async move { Ok((connection, remote)) }
+                })
+                .and_then(http)
+            })?
+            .run();
+        Ok(Self {
+            handle: server.handle(),
+            server: spawn_local(server),
+            socket: kept,
             stopping,
         })
     }
@@ -213,38 +267,6 @@ impl Running {
         self.handle.stop(true).await;
         Ok(self.server.await??)
     }
-}
-
-/// Adds what the chassis counts to the metrics of the service.
-fn with_own_metrics(
-    mut registry: Registry,
-    program: Program,
-    requests: &RequestMetrics,
-    access_log: Option<&AccessLog>,
-) -> Arc<Registry> {
-    registry.register_collector(Box::new(requests.clone()));
-    registry.register_collector(Box::new(ProcessCollector::new()));
-    let build = Info::new(vec![("name", program.name), ("version", program.version)]);
-    registry.register("build", "What is running", build);
-    if let Some(log) = access_log {
-        registry.register(
-            "access_log_dropped_lines",
-            "Lines dropped because standard output was not read",
-            Reading {
-                kind: MetricType::Counter,
-                read: Box::new(log.dropped()),
-            },
-        );
-    }
-    registry.register(
-        "log_dropped_lines",
-        "Lines dropped because standard error was not read",
-        Reading {
-            kind: MetricType::Counter,
-            read: Box::new(logs::dropped),
-        },
-    );
-    Arc::new(registry)
 }
 
 /// The name of this instance: the host's, which in Kubernetes is the pod's.
@@ -277,56 +299,6 @@ struct Listener {
     keep_alive: Duration,
     /// Seconds that requests in flight get to finish at the stop.
     shutdown_timeout: u64,
-    /// Says that idle connections are to be closed. Each worker has a receiver until it has heard
-    /// that.
-    stopping: Arc<watch::Sender<()>>,
     routes: Routes,
     shared: Shared,
-}
-
-/// Starts the listener's threads. The server runs while it is polled.
-fn serve(listener: Listener) -> std::io::Result<(Server, ServerHandle)> {
-    let Listener {
-        name,
-        socket,
-        workers,
-        connections,
-        keep_alive,
-        shutdown_timeout,
-        stopping,
-        routes,
-        shared,
-    } = listener;
-    let server = Server::build()
-        .workers(workers)
-        .max_concurrent_connections(connections)
-        .shutdown_timeout(shutdown_timeout)
-        .disable_signals()
-        .listen(name, socket, move || {
-            let worker = Worker::new(shared.clone());
-            let connections = Connections::new(connections, keep_alive);
-            spawn_local(Rc::clone(&connections).close_at(stopping.subscribe()));
-            let app = App::new()
-                .configure(|config| routes(config))
-                .default_service(problem::not_found());
-            let observed = apply(
-                Observe(Rc::clone(&worker)),
-                map_config(app, |()| AppConfig::default()),
-            );
-            let http = HttpService::build()
-                // `Connection` watches over requests and over the time between them instead.
-                .keep_alive(KeepAlive::Os)
-                .client_request_timeout(Duration::ZERO)
-                .client_disconnect_timeout(DISCONNECT)
-                .h1(observed);
-            fn_service(move |stream: TcpStream| {
-                let remote = stream.peer_addr().ok();
-                let connection = Connection::new(stream, Rc::clone(&worker), &connections);
-                async move { Ok((connection, remote)) }
-            })
-            .and_then(http)
-        })?
-        .run();
-    let handle = server.handle();
-    Ok((server, handle))
 }

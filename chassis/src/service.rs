@@ -103,7 +103,7 @@ impl Service {
         self.metric(MetricType::Gauge, name, help, Box::new(read))
     }
 
-    pub(crate) fn metric(
+    fn metric(
         mut self,
         kind: MetricType,
         name: &str,
