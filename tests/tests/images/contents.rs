@@ -250,7 +250,6 @@ fn crates_of(program: &str) -> Launch {
     let tree = [
         "tree",
         "--locked",
-        "--offline",
         "--prefix=none",
         "--edges=normal,no-proc-macro",
     ];

@@ -118,7 +118,7 @@ fn a_new_container_goes_on_with_the_numbers_of_the_volume() {
     if docker::skip() {
         return;
     }
-    let volume = format!("numbers-{}", std::process::id());
+    let volume = format!("kept-{}", std::process::id());
     let mount = format!("--volume={volume}:/data");
     let number = |service: &Container| {
         let addr = service.port(8081);
