@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod answer;
 mod client;
 mod clock;
 pub mod history;
@@ -31,6 +32,7 @@ pub mod load;
 pub mod summary;
 pub mod target;
 pub mod verify;
+mod worker;
 
 pub use history::{History, Operation};
 pub use summary::Summary;

@@ -2,7 +2,6 @@
 
 mod args;
 mod progress;
-mod signals;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -12,6 +11,7 @@ use std::thread;
 use checker::load::{self, Control};
 use checker::{History, Summary};
 use clap::Parser;
+use tokio::runtime;
 
 use args::Args;
 use progress::{Progress, TICK};
@@ -32,13 +32,13 @@ fn main() -> ExitCode {
 
 fn prove_recorded(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let history = History::read(&args.verify)?;
-    print(args, &Summary::of_history(&history, args.gaps()))
+    print(args, &Summary::of_history(history, args.gaps()))
 }
 
 fn drive(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let options = args.options();
     let control = Control::default();
-    signals::obey(control.clone())?;
+    obey_signals(control.clone())?;
     // Opened before the load, which may take hours, so that a wrong name is told at once.
     let file = args.history.as_ref().map(History::create).transpose()?;
 
@@ -70,4 +70,67 @@ fn print(args: &Args, summary: &Summary) -> Result<ExitCode, Box<dyn Error>> {
         write!(output, "{summary}")?;
     }
     Ok(ExitCode::from(summary.verdict.exit_code()))
+}
+
+/// Stops the load on the first signal, so that there is something to prove, and leaves unanswered
+/// requests alone on the second.
+///
+/// # Errors
+///
+/// If the system does not let us have the signals.
+fn obey_signals(control: Control) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::listen()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signals.next().await;
+            control.stop();
+            signals.next().await;
+            control.abandon();
+        });
+    });
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
+    }
 }
