@@ -44,7 +44,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// 64 connections and no end but [`Control::stop`](super::Control::stop), with the defaults of
+    /// 64 connections and no end but [`Control::stop`], with the defaults of
     /// the command line for the rest.
     pub fn new(target: Target) -> Self {
         Self {
