@@ -1,29 +1,42 @@
-//! Latency under a load that does not wait for the answers: `oha` sends requests at a fixed rate,
-//! and counts the time from when each was due.
+//! Latency under a load that does not wait for the answers: requests are sent at a fixed rate, and
+//! their time counts from when each was due.
 //!
-//! The rates are shares of what the pair of server and generator can do, which `oha` itself finds
-//! out first, without a fixed rate.
+//! The rates are shares of what the pair of server and generator can do, which is found out first,
+//! without a fixed rate. The generator is our own, on the checker's client, because the programs
+//! that do this are in no distribution and take minutes to compile.
 
-use std::path::PathBuf;
-
-use e2e::{
-    launch::{Launch, find},
-    service::Service,
+use std::{
+    num::NonZero,
+    rc::Rc,
+    thread,
+    time::{Duration, Instant},
 };
-use serde::Deserialize;
+
+use checker::{
+    Target,
+    client::{Client, Clock},
+};
+use e2e::service::Service;
+use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::{LocalSet, spawn_local},
+};
 
 use crate::{
     Plan,
     candidate::OTHERS,
-    generator::{limit, on},
     results::{Paced, Results},
-    spread::Spread,
+    spread::{Spread, quantile},
 };
 
 const CONNECTIONS: u32 = 64;
 
 /// Shares of the capacity, in percent.
 const LOADS: [u32; 2] = [50, 80];
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Measures these services.
 pub(crate) fn measure(
@@ -34,8 +47,7 @@ pub(crate) fn measure(
     let mut capacities = vec![Vec::new(); services.len()];
     for _ in 0..plan.rounds {
         for ((_, service), capacities) in services.iter().zip(&mut capacities) {
-            let said = oha(&service.public_url(), None, plan.seconds)?;
-            capacities.push(said.summary.requests_per_sec);
+            capacities.push(generate(service, None, plan.seconds)?.per_second);
         }
     }
     for round in 0..plan.rounds {
@@ -43,20 +55,14 @@ pub(crate) fn measure(
             let capacity = Spread::of(capacities).map_or(0.0, |spread| spread.median);
             for load in LOADS {
                 let asked = (capacity * f64::from(load) / 100.0).round();
-                let said = oha(&service.public_url(), Some(asked), plan.seconds)?;
-                let Percentiles {
-                    p50,
-                    p90,
-                    p99,
-                    p99_9,
-                } = said.latency_percentiles;
+                let made = generate(service, Some(asked), plan.seconds)?;
                 results.paced.push(Paced {
                     candidate: (*name).to_owned(),
                     load,
                     round,
                     asked,
-                    per_second: said.summary.requests_per_sec,
-                    percentiles_us: [p50, p90, p99, p99_9].map(|seconds| seconds * 1e6),
+                    per_second: made.per_second,
+                    percentiles_us: [0.5, 0.9, 0.99, 0.999].map(|p| quantile(&made.times_us, p)),
                 });
             }
         }
@@ -64,59 +70,84 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Where `oha` is: `scripts/bench-tools` puts it beside what is built.
-pub(crate) fn program() -> PathBuf {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench/tools/bin/oha");
-    find("oha").unwrap_or_else(|| built.into())
+/// What came of some requests.
+struct Made {
+    per_second: f64,
+    /// From when each request was due to its answer, in order of size.
+    times_us: Vec<f64>,
 }
 
-/// What `oha` prints, as far as it is of use here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Said {
-    summary: Summary,
-    latency_percentiles: Percentiles,
-    status_code_distribution: serde_json::Map<String, serde_json::Value>,
-    error_distribution: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    requests_per_sec: f64,
-}
-
-/// In seconds.
-#[derive(Deserialize)]
-struct Percentiles {
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    #[serde(rename = "p99.9")]
-    p99_9: f64,
-}
-
-/// Makes requests at a rate, or without one as fast as answers come.
+/// Makes requests at a rate, or without one as fast as answers come, on the core of generators.
 ///
 /// # Errors
 ///
 /// If any request was not answered with 200.
-fn oha(url: &str, rate: Option<f64>, seconds: f64) -> Result<Said, String> {
-    let mut oha = Launch::new(program())
-        .args(["--no-tui", "--output-format", "json"])
-        .args(["-c", &CONNECTIONS.to_string()])
-        .args(["-z", &format!("{:.0}ms", seconds * 1e3)])
-        .arg("--wait-ongoing-requests-after-deadline");
-    if let Some(rate) = rate {
-        oha = oha.args(["-q", &rate.to_string(), "--latency-correction"]);
+fn generate(service: &Service, rate: Option<f64>, seconds: f64) -> Result<Made, String> {
+    let url = service.public_url();
+    let target: Target = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    let generator = thread::spawn(move || {
+        let mut cores = CpuSet::new();
+        let core = OTHERS.and_then(|core| core.parse().ok());
+        cores.set(core.expect("a number"));
+        sched_setaffinity(None, &cores).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        LocalSet::new().block_on(&runtime, requests(target, rate, seconds))
+    });
+    let made = generator.join().expect("the generator does not panic");
+    made.map_err(|error| format!("{url}: {error}"))
+}
+
+async fn requests(target: Target, rate: Option<f64>, seconds: f64) -> Result<Made, String> {
+    let clock = Clock::start();
+    let end = (seconds * 1e9) as u64;
+    let (schedule, due) = mpsc::unbounded_channel();
+    let due = Rc::new(Mutex::new(due));
+    let connection = |_| {
+        let (due, target) = (Rc::clone(&due), target.clone());
+        spawn_local(async move {
+            let mut client = Client::new(target, 1, TIMEOUT, clock);
+            let mut times_us = Vec::new();
+            loop {
+                let due = match rate {
+                    Some(_) => due.lock().await.recv().await,
+                    None => Some(clock.now()).filter(|now| *now < end),
+                };
+                let Some(due) = due else {
+                    return Ok(times_us);
+                };
+                let reply = client.exchange().await.map_err(|error| error.to_string())?;
+                if reply.status != 200 {
+                    return Err(reply.status.to_string());
+                }
+                times_us.push((reply.received - due) as f64 / 1e3);
+            }
+        })
+    };
+    let begin = Instant::now();
+    let connections: Vec<_> = (0..CONNECTIONS).map(connection).collect();
+    // In a thread of its own, because tokio's timer knows only whole milliseconds.
+    thread::spawn(move || {
+        let rate = rate.unwrap_or_default();
+        let _ = set_current_timer_slack(NonZero::new(1));
+        for request in 0..(rate * seconds) as u32 {
+            let at = (f64::from(request) * 1e9 / rate) as u64;
+            thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
+            // Fails where all connections have failed.
+            let _ = schedule.send(at);
+        }
+    });
+    let mut times_us = Vec::new();
+    for connection in connections {
+        let times: Result<Vec<f64>, String> = connection.await.map_err(|e| e.to_string())?;
+        times_us.extend(times?);
     }
-    let output = on(oha.arg(url), OTHERS).try_run_to_end(limit(seconds))?;
-    let text = output.success()?;
-    let said: Said = serde_json::from_str(&text).map_err(|e| format!("oha said {text}: {e}"))?;
-    let statuses: Vec<&String> = said.status_code_distribution.keys().collect();
-    if statuses != ["200"] || !said.error_distribution.is_empty() {
-        let errors = &said.error_distribution;
-        return Err(format!("{url}: statuses {statuses:?}, errors {errors:?}"));
-    }
-    Ok(said)
+    let per_second = times_us.len() as f64 / begin.elapsed().as_secs_f64();
+    times_us.sort_by(f64::total_cmp);
+    Ok(Made {
+        per_second,
+        times_us,
+    })
 }

@@ -110,7 +110,7 @@ fn latency_table(results: &Results) -> String {
         for percentile in run.percentiles_ms {
             let _ = match run.kept_the_rate {
                 true => write!(text, " {percentile} |"),
-                false => write!(text, " oha did not keep the rate |"),
+                false => write!(text, " the rate was not kept |"),
             };
         }
         text.push('\n');
@@ -172,7 +172,7 @@ mod tests {
         let table = latency_table(&results);
         let row = |load| table.lines().find(|line| line.contains(load)).unwrap();
         assert!(row("50 %").contains("| 1.50 |"), "{table}");
-        assert!(row("80 %").contains("did not keep"), "{table}");
+        assert!(row("80 %").contains("not kept"), "{table}");
         assert!(!row("80 %").contains("1.50"), "{table}");
     }
 }

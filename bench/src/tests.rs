@@ -6,7 +6,7 @@ use e2e::{
     skip::{self, Missing},
 };
 
-use crate::{Plan, kept, measure, open_loop, targets::targets};
+use crate::{Plan, kept, measure, targets::targets};
 
 const SMOKE: Plan = Plan {
     rounds: 1,
@@ -64,9 +64,5 @@ fn missing_programs() -> bool {
         let found = find(program).map(drop);
         skip::unless(found.ok_or_else(|| Missing::new(program, package)))
     });
-    let oha = match open_loop::program().is_file() {
-        true => Ok(()),
-        false => Err(Missing::elsewhere("oha", "scripts/bench-tools gets it")),
-    };
-    skip::unless(oha) | missing.contains(&true)
+    missing.contains(&true)
 }

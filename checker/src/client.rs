@@ -16,27 +16,31 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
 use crate::target::Target;
+
+pub use crate::clock::Clock;
 
 /// Longer than any answer should be; a service that sends without end must not fill our memory.
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// A complete answer, whatever it says.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    /// Just before the request was written.
-    pub(crate) sent: u64,
-    /// Right after the whole answer was read.
-    pub(crate) received: u64,
-    pub(crate) status: StatusCode,
-    pub(crate) served_by: Option<HeaderValue>,
-    pub(crate) body: Bytes,
+pub struct Reply {
+    /// Just before the request was written, in nanoseconds of the client's clock.
+    pub sent: u64,
+    /// Right after the whole answer was read, in nanoseconds of the client's clock.
+    pub received: u64,
+    /// The status.
+    pub status: StatusCode,
+    /// The instance that answered.
+    pub served_by: Option<HeaderValue>,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// Sends one request at a time, and opens a connection whenever there is none.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     target: Target,
     request: Request<Empty<Bytes>>,
     timeout: Duration,
@@ -52,11 +56,11 @@ impl Client {
     /// Connects to nothing yet.
     ///
     /// `timeout` holds for opening a connection and again for each answer.
-    pub(crate) fn new(target: Target, count: u32, timeout: Duration, clock: Clock) -> Self {
+    pub fn new(target: Target, count: u32, timeout: Duration, clock: Clock) -> Self {
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         let request = Request::get(target.path(count))
             .header(HOST, target.authority())
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, "application/json, */*;q=0.1")
             .header(USER_AGENT, agent)
             .body(Empty::new())
             .expect("the path and the host were part of a URL");
@@ -76,7 +80,11 @@ impl Client {
     /// A kept-alive connection that turns out to be closed before the request was written is
     /// replaced in silence: nothing was asked, so nothing was lost. From the first byte on there is
     /// no second try, since the service may have taken a number; the caller sees the failure.
-    pub(crate) async fn exchange(&mut self) -> Result<Reply, Failed> {
+    ///
+    /// # Errors
+    ///
+    /// There is no complete answer.
+    pub async fn exchange(&mut self) -> Result<Reply, Failed> {
         loop {
             let (mut connection, kept) = match self.connection.take() {
                 Some(connection) => (connection, true),
@@ -251,11 +259,13 @@ impl Failure {
 }
 
 /// One failed request.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) failure: Failure,
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}: {detail}")]
+pub struct Failed {
+    /// What kind of failure it is.
+    pub failure: Failure,
     /// What the service or the system said, on one line; may be empty.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 impl Failed {

@@ -4,14 +4,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A monotonic clock that knows what time it was when it started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     start: Instant,
     epoch: u64,
 }
 
 impl Clock {
     /// Starts at 0.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         // Another process compares its times with ours by the epoch, so what lies between the two
         // readings is an error of the comparison. The tightest of a few pairs leaves well under a
         // microsecond of it, less than a request takes to arrive.
@@ -30,13 +30,13 @@ impl Clock {
     }
 
     /// Nanoseconds since the start.
-    pub(crate) fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         // A u64 holds 584 years of them.
         self.start.elapsed().as_nanos() as u64
     }
 
     /// The moment of the start, in nanoseconds since 1970-01-01 00:00 UTC.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.epoch
     }
 }

@@ -25,7 +25,7 @@
 //! ```
 
 mod answer;
-mod client;
+pub mod client;
 mod clock;
 pub mod history;
 pub mod load;
