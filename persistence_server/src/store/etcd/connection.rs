@@ -25,9 +25,9 @@ use tower::service_fn;
 use super::{
     Cluster, Member,
     messages::{
-        AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, Compare, Outcome, PutRequest,
-        ResponseHeader, ResponseOp, STATUS, StatusRequest, StatusResponse, TXN, TxnRequest,
-        TxnResponse,
+        AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, Compare, PutRequest, RangeRequest,
+        RequestOp, ResponseHeader, ResponseOp, STATUS, StatusRequest, StatusResponse, TXN,
+        TxnRequest, TxnResponse,
     },
 };
 
@@ -174,17 +174,32 @@ impl EtcdConnection {
         put: PutRequest,
     ) -> Result<Option<Found>, EtcdError> {
         let key = put.key.clone();
+        let range = RangeRequest { key: key.clone() };
+        let request = TxnRequest {
+            compare: vec![compare],
+            success: vec![RequestOp {
+                put: Some(put),
+                range: None,
+            }],
+            failure: vec![RequestOp {
+                range: Some(range),
+                put: None,
+            }],
+        };
         let before = self.cluster.revision();
-        let answer: TxnResponse = self.call(TXN, TxnRequest::new(compare, put)).await?;
+        let answer: TxnResponse = self.call(TXN, request).await?;
         let revision = self.recognise(answer.header)?;
         self.cluster.follow(before, revision)?;
-        let outcome = match <[ResponseOp; 1]>::try_from(answer.responses) {
-            Ok([ResponseOp { outcome }]) => outcome,
-            Err(_) => None,
-        };
-        match (answer.succeeded, outcome) {
-            (true, Some(Outcome::Put(_))) => Ok(None),
-            (false, Some(Outcome::Range(found))) => match &found.kvs[..] {
+        match (answer.succeeded, &answer.responses[..]) {
+            (true, [ResponseOp { put: Some(_), .. }]) => Ok(None),
+            (
+                false,
+                [
+                    ResponseOp {
+                        range: Some(found), ..
+                    },
+                ],
+            ) => match &found.kvs[..] {
                 [] => Ok(Some(None)),
                 [pair] if pair.key == key => match parse(&pair.value) {
                     Some(last) => Ok(Some(Some(last))),

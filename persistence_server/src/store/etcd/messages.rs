@@ -2,11 +2,10 @@
 //!
 //! Names and numbers are those of `rpc.proto` and `kv.proto` in etcd's API version 3, which never
 //! change: every release since 3.0 speaks them. Fields that are not read here are left out, which
-//! protocol buffers allow. `etcd-client` would need `protoc` on every machine that builds this.
+//! protocol buffers allow; and a `oneof` is written as several optional fields, which look the same
+//! on the wire. `etcd-client` would need `protoc` on every machine that builds this.
 
-use std::fmt;
-
-use prost::{Enumeration, Message, Oneof};
+use prost::Message;
 
 pub(super) const TXN: &str = "/etcdserverpb.KV/Txn";
 pub(super) const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
@@ -62,65 +61,41 @@ pub(super) struct PutResponse {}
 /// One condition of a transaction.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Compare {
-    #[prost(enumeration = "Comparison", tag = "1")]
+    /// [`EQUAL`] or [`LESS`].
+    #[prost(int32, tag = "1")]
     pub(super) result: i32,
-    #[prost(enumeration = "Field", tag = "2")]
+    /// [`VERSION`] or [`VALUE`]; the field of that name is set.
+    #[prost(int32, tag = "2")]
     pub(super) target: i32,
     #[prost(bytes = "vec", tag = "3")]
     pub(super) key: Vec<u8>,
-    #[prost(oneof = "Operand", tags = "4, 7")]
-    pub(super) operand: Option<Operand>,
+    #[prost(int64, optional, tag = "4")]
+    pub(super) version: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "7")]
+    pub(super) value: Option<Vec<u8>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
-#[repr(i32)]
-pub(super) enum Comparison {
-    Equal = 0,
-    Less = 2,
-}
+pub(super) const EQUAL: i32 = 0;
+pub(super) const LESS: i32 = 2;
+pub(super) const VERSION: i32 = 0;
+pub(super) const VALUE: i32 = 3;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
-#[repr(i32)]
-pub(super) enum Field {
-    Version = 0,
-    Value = 3,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Operand {
-    #[prost(int64, tag = "4")]
-    Version(i64),
-    #[prost(bytes = "vec", tag = "7")]
-    Value(Vec<u8>),
-}
-
-/// One step of a transaction.
+/// One step of a transaction, either of these.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RequestOp {
-    #[prost(oneof = "Operation", tags = "1, 2")]
-    pub(super) operation: Option<Operation>,
+    #[prost(message, optional, tag = "1")]
+    pub(super) range: Option<RangeRequest>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) put: Option<PutRequest>,
 }
 
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Operation {
-    #[prost(message, tag = "1")]
-    Range(RangeRequest),
-    #[prost(message, tag = "2")]
-    Put(PutRequest),
-}
-
+/// What came of the step.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResponseOp {
-    #[prost(oneof = "Outcome", tags = "1, 2")]
-    pub(super) outcome: Option<Outcome>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Outcome {
-    #[prost(message, tag = "1")]
-    Range(RangeResponse),
-    #[prost(message, tag = "2")]
-    Put(PutResponse),
+    #[prost(message, optional, tag = "1")]
+    pub(super) range: Option<RangeResponse>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) put: Option<PutResponse>,
 }
 
 /// Does one thing if all conditions hold, and another if not, with nothing in between.
@@ -134,23 +109,6 @@ pub(super) struct TxnRequest {
     pub(super) failure: Vec<RequestOp>,
 }
 
-impl TxnRequest {
-    /// Puts if `compare` holds, and reads the same key if not.
-    pub(super) fn new(compare: Compare, put: PutRequest) -> Self {
-        let range = RangeRequest {
-            key: put.key.clone(),
-        };
-        let operation = |operation| RequestOp {
-            operation: Some(operation),
-        };
-        Self {
-            compare: vec![compare],
-            success: vec![operation(Operation::Put(put))],
-            failure: vec![operation(Operation::Range(range))],
-        }
-    }
-}
-
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TxnResponse {
     #[prost(message, optional, tag = "1")]
@@ -161,7 +119,7 @@ pub(super) struct TxnResponse {
     pub(super) responses: Vec<ResponseOp>,
 }
 
-/// Asks for a token.
+/// Asks for a token. It and its answer cannot be printed.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct AuthenticateRequest {
@@ -171,23 +129,11 @@ pub(super) struct AuthenticateRequest {
     pub(super) password: String,
 }
 
-impl fmt::Debug for AuthenticateRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthenticateRequest (not shown)")
-    }
-}
-
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct AuthenticateResponse {
     #[prost(string, tag = "2")]
     pub(super) token: String,
-}
-
-impl fmt::Debug for AuthenticateResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthenticateResponse (not shown)")
-    }
 }
 
 /// Asks a server about itself.

@@ -33,7 +33,7 @@ use tracing::info;
 
 use self::{
     connection::{EtcdConnection, EtcdError, Found, render},
-    messages::{Compare, Comparison, Field, Operand, PutRequest},
+    messages::{Compare, EQUAL, LESS, PutRequest, VALUE, VERSION},
 };
 use super::{Backend, Operations};
 use crate::{EtcdSettings, SequenceName, tls};
@@ -184,15 +184,12 @@ impl EtcdStore {
         seen: Found,
         last: u64,
     ) -> Result<Option<Found>, EtcdError> {
-        let (target, operand) = match seen {
-            None => (Field::Version, Operand::Version(0)),
-            Some(seen) => (Field::Value, Operand::Value(render(seen))),
-        };
         let compare = Compare {
-            result: Comparison::Equal.into(),
-            target: target.into(),
+            result: EQUAL,
+            target: seen.map_or(VERSION, |_| VALUE),
             key: self.key.clone().into(),
-            operand: Some(operand),
+            version: seen.is_none().then_some(0),
+            value: seen.map(render),
         };
         let put = PutRequest {
             key: self.key.clone().into(),
@@ -208,10 +205,11 @@ impl EtcdStore {
     /// majority, the right to write or room to write.
     async fn probe(&self, connection: &mut EtcdConnection) -> Result<Found, EtcdError> {
         let never = Compare {
-            result: Comparison::Less.into(),
-            target: Field::Version.into(),
+            result: LESS,
+            target: VERSION,
             key: self.key.clone().into(),
-            operand: Some(Operand::Version(0)),
+            version: Some(0),
+            value: None,
         };
         let harmless = PutRequest {
             key: self.key.clone().into(),
