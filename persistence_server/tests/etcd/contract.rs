@@ -2,18 +2,15 @@
 
 use std::{thread, time::Duration};
 
-use e2e::{Fault, Proxy, load::Load, store::Etcd as Server};
+use e2e::{Fault, Proxy, load::Load};
 use sequence::{Error, MAX_NUMBER, Sequence as _, Store as _, contract};
 use tokio::time::timeout;
 
-use super::{count, load, missing, reserve, settings, store, store_named};
+use super::{count, load, reserve, settings, start, store, store_named};
 
 #[tokio::test]
 async fn the_etcd_store_passes_the_contract() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let store = store(settings(&server.endpoints()));
     contract::check_new(async || store.clone()).await;
     contract::check_store(async || store.clone()).await;
@@ -25,10 +22,7 @@ async fn the_etcd_store_passes_the_contract() {
 
 #[tokio::test]
 async fn replicas_that_share_nothing_but_the_key_pass_the_contract() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let endpoints = server.endpoints();
     contract::check_new(async || store(settings(&endpoints)).clone()).await;
     contract::check_store(async || store(settings(&endpoints)).clone()).await;
@@ -36,10 +30,7 @@ async fn replicas_that_share_nothing_but_the_key_pass_the_contract() {
 
 #[tokio::test]
 async fn two_sequences_in_one_cluster_do_not_disturb_each_other() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let one = store_named("one", settings(&server.endpoints())).clone();
     let two = store_named("one-more", settings(&server.endpoints())).clone();
     for round in 0..5_u64 {
@@ -50,10 +41,7 @@ async fn two_sequences_in_one_cluster_do_not_disturb_each_other() {
 
 #[test]
 fn eight_handles_at_once_take_every_number_once_and_leave_no_gap() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let load = load(8, &server);
     thread::sleep(Duration::from_secs(3));
     let history = load.finish();
@@ -65,10 +53,7 @@ fn eight_handles_at_once_take_every_number_once_and_leave_no_gap() {
 
 #[test]
 fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let replica = || load(3, &server);
     let loads = [replica(), replica(), replica()];
     thread::sleep(Duration::from_secs(3));
@@ -81,10 +66,7 @@ fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
 
 #[tokio::test]
 async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let endpoints = server.endpoints();
     let first = store(settings(&endpoints)).clone();
     let floor = MAX_NUMBER - 100;
@@ -116,10 +98,7 @@ async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
 
 #[tokio::test]
 async fn an_end_that_was_seen_is_no_reason_to_refuse_after_the_key_was_set_back() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let handle = store(settings(&server.endpoints())).clone();
     handle.raise_above(MAX_NUMBER).await.unwrap();
     assert!(matches!(
@@ -136,10 +115,7 @@ async fn an_end_that_was_seen_is_no_reason_to_refuse_after_the_key_was_set_back(
 
 #[tokio::test]
 async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_nothing() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addrs()[0]);
     let slow = store(settings(&format!("http://{}", proxy.addr()))).clone();
     let direct = store(settings(&server.endpoints())).clone();

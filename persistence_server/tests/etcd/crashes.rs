@@ -6,14 +6,11 @@ use chassis::settings::Environment;
 use e2e::store::{Etcd as Server, etcd};
 use sequence::Store as _;
 
-use super::{check, load, missing, reserve, settings, store};
+use super::{check, load, missing, reserve, settings, start, store};
 
 #[tokio::test]
 async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reservations() {
-    if missing() {
-        return;
-    }
-    let mut server = Server::start();
+    let Some(mut server) = start() else { return };
     let handle = store(settings(&server.endpoints())).clone();
     let mut last = 0;
     for n in [1, 1000, 7] {
@@ -37,10 +34,7 @@ async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reser
 
 #[test]
 fn nothing_repeats_when_the_server_is_killed_under_load() {
-    if missing() {
-        return;
-    }
-    let mut server = Server::start();
+    let Some(mut server) = start() else { return };
     let load = load(4, &server);
     for _ in 0..4 {
         load.wait_for(50);

@@ -27,6 +27,12 @@ fn missing() -> bool {
     e2e::skip::unless(etcd::Etcd::available())
 }
 
+/// One member; none if the test should return at once.
+#[track_caller]
+fn start() -> Option<etcd::Etcd> {
+    (!missing()).then(etcd::Etcd::start)
+}
+
 fn settings(endpoints: &str) -> EtcdSettings {
     let environment: Environment = [("ETCD_ENDPOINTS", endpoints)].into_iter().collect();
     environment.read().expect("good settings")

@@ -10,14 +10,13 @@ use e2e::{
 };
 use sequence::{MAX_NUMBER, Store as _};
 
-use super::{check, crashes::secret, missing, reserve, server::Server, settings, store, try_store};
+use super::{
+    check, crashes::secret, missing, reserve, server::Server, settings, start, store, try_store,
+};
 
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_is_refused_and_left_alone() {
-    if missing() {
-        return;
-    }
-    let server = Etcds::start();
+    let Some(server) = start() else { return };
     let handle = store(settings(&server.endpoints())).clone();
     assert_eq!(reserve(&handle, 5).await.unwrap().first(), 1);
     let past = (MAX_NUMBER + 1).to_string();
@@ -123,10 +122,7 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
 
 #[tokio::test]
 async fn a_user_is_no_obstacle_where_authentication_is_off() {
-    if missing() {
-        return;
-    }
-    let server = Etcds::start();
+    let Some(server) = start() else { return };
     let mut settings = settings(&server.endpoints());
     settings.etcd_username = Some("alice".to_owned());
     settings.etcd_password = Some(secret("s3cret"));

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use e2e::{Fault, Proxy, Service, http, store::Etcd as Server, wait};
+use e2e::{Fault, Proxy, Service, http, wait};
 
-use super::missing;
+use super::start;
 
 #[test]
 fn a_service_that_starts_before_etcd_waits_for_it_and_says_why() {
-    if missing() {
-        return;
-    }
-    let server = Server::start();
+    let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addrs()[0]);
     proxy.set(Fault::Refuse);
     let url = format!("http://{}", proxy.addr());

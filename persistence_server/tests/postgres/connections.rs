@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use e2e::store::Postgres;
 use sequence::Store as _;
 use tokio::{
     io::copy_bidirectional,
@@ -13,10 +12,7 @@ use super::*;
 
 #[tokio::test]
 async fn while_no_connection_is_left_for_a_worker_the_check_fails_although_it_has_one() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     server.create_user_and_database("numbers", "");
     server.sql("ALTER ROLE numbers CONNECTION LIMIT 2");
     let store = store_as(&server, "numbers");
@@ -50,10 +46,7 @@ async fn while_no_connection_is_left_for_a_worker_the_check_fails_although_it_ha
 
 #[tokio::test]
 async fn a_directory_as_host_means_the_unix_socket_in_it() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5433")).unwrap();
     let upstream = server.addr();

@@ -98,10 +98,7 @@ async fn a_crash_with_the_log_of_another_session_pending_repeats_no_number_of_ou
 
 #[test]
 fn a_server_killed_during_reservations_repeats_no_number() {
-    if skipped() {
-        return;
-    }
-    let mut server = Postgres::start();
+    let Some(mut server) = start() else { return };
     let store = store(&server);
     let load = Load::start(4, move || store.clone());
     for _ in 0..3 {

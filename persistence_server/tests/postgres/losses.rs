@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use e2e::store::Postgres;
 use sequence::{Error, Marks, Ratchet, Sequence as _, Store as _};
 
 use super::*;
@@ -23,10 +22,7 @@ async fn take(replica: &Ratchet<PostgresStore>, n: usize) -> Vec<u64> {
 
 #[tokio::test]
 async fn no_number_is_repeated_after_a_loss_also_by_a_replica_that_was_idle() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     for loss in [
         "TRUNCATE numbers",
         "DROP TABLE numbers",
@@ -58,10 +54,7 @@ async fn no_number_is_repeated_after_a_loss_also_by_a_replica_that_was_idle() {
 
 #[tokio::test]
 async fn a_row_that_is_gone_is_a_loss_also_before_the_first_number_is_known() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let [busy, idle] = [(); 2].map(|()| store(&server).clone());
     assert_eq!(idle.check().await.unwrap(), 0);
     reserve(&busy, 5).await;

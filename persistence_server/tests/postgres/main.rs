@@ -33,6 +33,12 @@ fn skipped() -> bool {
     skip::unless(Postgres::available())
 }
 
+/// A server; none if the test should return at once.
+#[track_caller]
+fn start() -> Option<Postgres> {
+    (!skipped()).then(Postgres::start)
+}
+
 fn settings(variables: &[(&str, &str)]) -> Settings {
     let environment: Environment = variables
         .iter()

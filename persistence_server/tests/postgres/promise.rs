@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use e2e::{Fault, Proxy, store::Postgres};
+use e2e::{Fault, Proxy};
 use futures_util::future::join_all;
 use sequence::{Error, MAX_NUMBER, Sequence as _, Store as _, contract};
 use tokio::time::{sleep, timeout};
@@ -11,10 +11,7 @@ use super::*;
 
 #[tokio::test]
 async fn it_passes_the_contract() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     contract::check_new(async || store.clone()).await;
     contract::check_store(async || store.clone()).await;
@@ -22,10 +19,7 @@ async fn it_passes_the_contract() {
 
 #[tokio::test]
 async fn it_passes_the_contract_whatever_the_defaults_of_the_role_are() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     server.create_user_and_database("careless", "");
     for setting in [
         "synchronous_commit = off",
@@ -42,10 +36,7 @@ async fn it_passes_the_contract_whatever_the_defaults_of_the_role_are() {
 
 #[tokio::test]
 async fn two_sequences_in_one_database_do_not_disturb_each_other() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let named = |name| store_on(server.port(), &[("SEQUENCE", name)]).clone();
     let (one, two) = (named("one"), named("two"));
     for round in 1..=5 {
@@ -59,10 +50,7 @@ async fn two_sequences_in_one_database_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn handles_at_once_take_every_number_once_up_to_the_last() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     let first = MAX_NUMBER - 999;
     store.clone().raise_above(first - 1).await.unwrap();
@@ -91,10 +79,7 @@ async fn handles_at_once_take_every_number_once_up_to_the_last() {
 
 #[tokio::test]
 async fn replicas_that_start_together_make_one_table() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     for round in 0..8 {
         let user = format!("replicas{round}");
         server.create_user_and_database(&user, "");
@@ -114,10 +99,7 @@ async fn replicas_that_start_together_make_one_table() {
 
 #[tokio::test]
 async fn a_server_that_comes_late_is_waited_for() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addr());
     proxy.set(Fault::Refuse);
     let store = store_on(proxy.port(), &[]);
@@ -137,10 +119,7 @@ async fn a_server_that_comes_late_is_waited_for() {
 
 #[tokio::test]
 async fn cancelled_calls_repeat_nothing_and_leave_no_session_behind() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addr());
     let through_proxy = store_on(proxy.port(), &[]).clone();
     let direct = store(&server).clone();
@@ -170,10 +149,7 @@ async fn cancelled_calls_repeat_nothing_and_leave_no_session_behind() {
 
 #[tokio::test]
 async fn a_row_that_another_transaction_holds_is_told_as_that_by_the_check_as_well() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addr());
     let store = store_on(proxy.port(), &[]);
     let handle = store.clone();

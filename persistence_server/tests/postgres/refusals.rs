@@ -23,10 +23,7 @@ async fn a_server_without_fsync_is_refused() {
 
 #[tokio::test]
 async fn a_hot_standby_is_refused_until_it_is_promoted() {
-    if skipped() {
-        return;
-    }
-    let mut server = Postgres::start();
+    let Some(mut server) = start() else { return };
     let store = store(&server);
     let handle = store.clone();
     reserve(&handle, 10).await;
@@ -46,10 +43,7 @@ async fn a_hot_standby_is_refused_until_it_is_promoted() {
 
 #[tokio::test]
 async fn read_only_transactions_are_refused_also_when_they_become_so_later() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     let handle = store.clone();
     reserve(&handle, 10).await;
@@ -72,10 +66,7 @@ async fn read_only_transactions_are_refused_also_when_they_become_so_later() {
 
 #[tokio::test]
 async fn a_table_that_is_not_ours_is_refused_and_left_alone() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     let is = |table: &str| format!("CREATE {table}");
     for (table, words) in [
@@ -123,10 +114,7 @@ async fn a_table_that_is_not_ours_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_table_that_another_transaction_is_making_is_not_waited_for_for_long() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let making = "CREATE TABLE numbers (name text PRIMARY KEY, value bigint)";
     let other = crash::OtherSession::begin(&server, making).await;
     let handle = store(&server).clone();
@@ -142,10 +130,7 @@ async fn a_table_that_another_transaction_is_making_is_not_waited_for_for_long()
 
 #[tokio::test]
 async fn a_table_in_a_later_schema_of_the_search_path_is_not_shadowed() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     reserve(&store.clone(), 100).await;
     server.sql("CREATE SCHEMA postgres");
@@ -154,10 +139,7 @@ async fn a_table_in_a_later_schema_of_the_search_path_is_not_shadowed() {
 
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_of_ours_is_refused_and_left_alone() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     server.sql("CREATE TABLE numbers (name text PRIMARY KEY, value bigint)");
     server.sql("INSERT INTO numbers VALUES ('numbers', 1)");
     let store = store(&server);
@@ -183,10 +165,7 @@ async fn a_stored_value_that_is_not_a_number_of_ours_is_refused_and_left_alone()
 
 #[tokio::test]
 async fn an_answer_whose_commit_was_not_synchronous_is_not_used() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let handle = store(&server).clone();
     reserve(&handle, 1).await;
     // It stands for whatever changes the setting behind our back.
@@ -206,10 +185,7 @@ async fn an_answer_whose_commit_was_not_synchronous_is_not_used() {
 
 #[tokio::test]
 async fn a_trigger_that_refuses_the_write_is_told_by_the_check_as_well() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     reserve(&store.clone(), 1).await;
     server.sql(

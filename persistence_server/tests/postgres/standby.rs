@@ -1,16 +1,12 @@
 //! With a synchronous standby configured, no answer comes before its disk has the number.
 
-use e2e::store::Postgres;
 use sequence::Store as _;
 
 use super::*;
 
 #[tokio::test]
 async fn a_commit_that_did_not_wait_for_its_standby_gives_no_number() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let store = store(&server);
     let (handle, checker) = (store.clone(), store.clone());
     reserve(&handle, 1).await;

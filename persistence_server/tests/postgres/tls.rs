@@ -109,10 +109,7 @@ async fn only_verify_full_minds_another_name() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_used_with_prefer_and_refused_with_more() {
-    if skipped() {
-        return;
-    }
-    let server = Postgres::start();
+    let Some(server) = start() else { return };
     let ca = Tls::new();
     let path = ca.ca();
     for mode in ["disable", "prefer"] {

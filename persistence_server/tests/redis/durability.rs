@@ -7,7 +7,7 @@ use persistence_server::store::redis::RedisStore;
 use sequence::Store as _;
 use tokio::time::sleep;
 
-use crate::{first, handle, must_work, redis_without, refusal, reserve, server, skipped};
+use crate::{first, handle, must_work, redis_without, refusal, reserve, server, skipped, start};
 
 const DURABLE: [(&str, &str); 1] = [("REDIS_REQUIRE_DURABLE", "true")];
 
@@ -27,10 +27,7 @@ async fn until_it_works(store: &RedisStore) {
 
 #[tokio::test]
 async fn a_server_that_may_lose_writes_is_refused_where_durability_is_required() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     for (name, bad, good, words) in [
         (
             "appendonly",
@@ -64,10 +61,7 @@ async fn a_server_that_may_lose_writes_is_refused_where_durability_is_required()
 
 #[tokio::test]
 async fn a_server_that_may_evict_the_sequence_is_refused_like_one_that_loses_writes() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     must_work(&handle(redis.port(), &DURABLE)).await;
     redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
@@ -95,10 +89,7 @@ async fn a_server_that_tells_nothing_of_its_settings_is_not_trusted() {
 
 #[tokio::test]
 async fn durability_that_is_lost_later_stops_every_handle_and_comes_back_without_a_restart() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let server = server(redis.port(), &DURABLE);
     let (watch, worker) = (server.clone(), server.clone());
     watch.check().await.unwrap();
@@ -120,10 +111,7 @@ async fn durability_that_is_lost_later_stops_every_handle_and_comes_back_without
 
 #[tokio::test]
 async fn too_few_replicas_are_named_and_cost_no_numbers() {
-    if skipped() {
-        return;
-    }
-    let primary = Redis::start();
+    let Some(primary) = start() else { return };
     let store = handle(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
     let reason = refusal(&store).await;
     let expected = "the replicas that follow are 0, but REDIS_MIN_REPLICAS is 1; ";
@@ -138,10 +126,7 @@ async fn too_few_replicas_are_named_and_cost_no_numbers() {
 
 #[tokio::test]
 async fn a_block_that_the_replica_does_not_confirm_is_thrown_away() {
-    if skipped() {
-        return;
-    }
-    let primary = Redis::start();
+    let Some(primary) = start() else { return };
     let replica = Redis::start_with(Options {
         replica_of: Some(primary.addr()),
         ..Options::default()
@@ -161,10 +146,7 @@ async fn a_block_that_the_replica_does_not_confirm_is_thrown_away() {
 
 #[tokio::test]
 async fn a_replica_that_falls_silent_is_noticed_by_the_check() {
-    if skipped() {
-        return;
-    }
-    let primary = Redis::start();
+    let Some(primary) = start() else { return };
     let replica = Redis::start_with(Options {
         replica_of: Some(primary.addr()),
         ..Options::default()

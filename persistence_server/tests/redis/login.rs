@@ -3,7 +3,7 @@
 use e2e::store::{Redis, redis::Options};
 use sequence::Store as _;
 
-use crate::{handle, must_work, redis_without, refusal, server, skipped};
+use crate::{handle, must_work, redis_without, refusal, server, skipped, start};
 
 fn with_password(password: &str) -> Redis {
     Redis::start_with(Options {
@@ -103,10 +103,7 @@ const COUNTER: [(&str, &str); 3] = [
 
 #[tokio::test]
 async fn a_user_needs_no_more_than_the_documented_rights() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     add_user(&redis, &RIGHTS);
     let store = handle(redis.port(), &COUNTER);
     must_work(&store).await;
@@ -120,10 +117,7 @@ async fn a_user_needs_no_more_than_the_documented_rights() {
 
 #[tokio::test]
 async fn a_right_that_is_missing_is_named() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     for (missing, named) in [
         ("+info", "INFO was refused: NOPERM"),
         ("+pttl", "PTTL was refused: NOPERM"),

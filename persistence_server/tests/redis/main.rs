@@ -28,6 +28,12 @@ fn skipped() -> bool {
     skip::unless(Redis::available())
 }
 
+/// A server with the settings that keep the promise; none if the test should return at once.
+#[track_caller]
+fn start() -> Option<Redis> {
+    (!skipped()).then(Redis::start)
+}
+
 /// The store at a port, with further variables.
 fn try_server(port: u16, variables: &[(&str, &str)]) -> Result<RedisStore, String> {
     let port = port.to_string();

@@ -10,14 +10,11 @@ use e2e::{
 use sequence::{Count, Error, MAX_NUMBER, Marks, Ratchet, Sequence as _, Store as _, contract};
 use tokio::time::{sleep, timeout};
 
-use crate::{first, handle, refusal, reserve, server, skipped};
+use crate::{first, handle, refusal, reserve, server, skipped, start};
 
 #[tokio::test]
 async fn the_redis_store_passes_the_contract() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let server = server(redis.port(), &[("REDIS_REQUIRE_DURABLE", "true")]);
     contract::check_new(async || server.clone()).await;
     contract::check_store(async || server.clone()).await;
@@ -27,10 +24,7 @@ async fn the_redis_store_passes_the_contract() {
 
 #[tokio::test]
 async fn the_redis_store_passes_the_contract_with_a_replica_that_confirms() {
-    if skipped() {
-        return;
-    }
-    let primary = Redis::start();
+    let Some(primary) = start() else { return };
     let replica = Redis::start_with(Options {
         replica_of: Some(primary.addr()),
         ..Options::default()
@@ -44,10 +38,7 @@ async fn the_redis_store_passes_the_contract_with_a_replica_that_confirms() {
 
 #[tokio::test]
 async fn sequences_and_databases_in_one_server_do_not_disturb_each_other() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let one = handle(redis.port(), &[("SEQUENCE", "one")]);
     let two = handle(redis.port(), &[("SEQUENCE", "two")]);
     let elsewhere = handle(redis.port(), &[("SEQUENCE", "one"), ("REDIS_DB", "3")]);
@@ -65,20 +56,14 @@ async fn sequences_and_databases_in_one_server_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn a_value_set_by_hand_is_continued() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     redis.cli(&["SET", "sequence:numbers", "41"]);
     assert_eq!(first(&handle(redis.port(), &[])).await, 42);
 }
 
 #[tokio::test]
 async fn handles_that_race_at_the_end_stop_exactly_there() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let server = server(redis.port(), &[]);
     let start = MAX_NUMBER - 1000;
     server.clone().raise_above(start).await.unwrap();
@@ -106,10 +91,7 @@ async fn handles_that_race_at_the_end_stop_exactly_there() {
 
 #[tokio::test]
 async fn the_late_reply_to_a_dropped_call_reaches_nobody() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let proxy = Proxy::start(redis.addr());
     let one = handle(proxy.port(), &[]);
     let two = handle(redis.port(), &[]);
@@ -163,10 +145,7 @@ async fn a_server_that_comes_later_is_used_when_it_is_there() {
 
 #[tokio::test]
 async fn a_server_that_is_silent_is_given_up_within_an_attempt() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let store = handle(redis.port(), &[]);
     redis.pause();
     let two_seconds = Duration::from_secs(2);
@@ -180,10 +159,7 @@ async fn a_server_that_is_silent_is_given_up_within_an_attempt() {
 
 #[tokio::test]
 async fn a_kept_connection_and_a_new_one_that_hang_are_given_up_within_one_attempt() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let store = handle(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     redis.pause();
@@ -199,10 +175,7 @@ async fn a_kept_connection_and_a_new_one_that_hang_are_given_up_within_one_attem
 
 #[tokio::test]
 async fn a_store_that_lost_all_is_noticed_also_by_a_replica_that_was_idle() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let server = server(redis.port(), &[]);
     // Two processes: each has marks of its own.
     let [busy, idle] = [(); 2].map(|()| Ratchet::new(server.clone(), Marks::default()));

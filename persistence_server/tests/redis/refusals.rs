@@ -15,16 +15,13 @@ use e2e::{
 };
 use sequence::Store as _;
 
-use crate::{first, handle, must_work, refusal, reserve, skipped};
+use crate::{first, handle, must_work, refusal, reserve, skipped, start};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left_alone() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     for bad in [
         "abc",
         "",
@@ -61,10 +58,7 @@ async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left
 
 #[tokio::test]
 async fn a_value_that_is_spoilt_later_stops_a_handle_that_worked() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let store = handle(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     for bad in ["abc", "007", "-3", "9007199254740993"] {
@@ -81,10 +75,7 @@ async fn a_value_that_is_spoilt_later_stops_a_handle_that_worked() {
 
 #[tokio::test]
 async fn a_key_with_an_expiry_is_refused() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let store = handle(redis.port(), &[]);
     first(&store).await;
     redis.cli(&["EXPIRE", "sequence:numbers", "1000"]);
@@ -99,10 +90,7 @@ async fn a_key_with_an_expiry_is_refused() {
 
 #[tokio::test]
 async fn a_replica_is_refused_even_where_it_would_take_writes() {
-    if skipped() {
-        return;
-    }
-    let primary = Redis::start();
+    let Some(primary) = start() else { return };
     let replica = Redis::start_with(Options {
         replica_of: Some(primary.addr()),
         settings: vec![("replica-read-only", "no".to_owned())],
@@ -165,10 +153,7 @@ async fn something_that_is_not_redis_is_recognised() {
 
 #[tokio::test]
 async fn a_server_that_reads_and_refuses_writes_is_down_until_it_takes_them() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let store = handle(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     let set = |name: &str, value: &str| drop(redis.cli(&["CONFIG", "SET", name, value]));
@@ -237,10 +222,7 @@ async fn a_node_of_a_cluster_says_that_it_is_one() {
 
 #[tokio::test]
 async fn a_server_that_spoke_plainly_before_is_not_said_to_want_tls() {
-    if skipped() {
-        return;
-    }
-    let redis = Redis::start();
+    let Some(redis) = start() else { return };
     let proxy = Proxy::start(redis.addr());
     let store = handle(proxy.port(), &[]);
     assert_eq!(first(&store).await, 1);
