@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use chassis::{
     BadSettings,
-    settings::{BadValue, Host, Secret},
+    settings::{BadValue, Host, Secret, both},
 };
 use http::Uri;
 use sequence::{Block, Count, Error, MAX_NUMBER, Reusable, Sequence, Store};
@@ -124,16 +124,18 @@ impl EtcdStore {
         }
         let advance =
             async |connection: &mut EtcdConnection| self.try_rounds(connection, &target).await;
-        let moved = self.call(advance).await?;
-        *turn = moved.pause_until;
-        Ok(moved.from)
+        let (from, pause_until) = self.call(advance).await?;
+        *turn = pause_until;
+        Ok(from)
     }
 
+    /// Returns where the last number taken was, if it has moved, and until when this process
+    /// leaves the key to other replicas.
     async fn try_rounds(
         &self,
         connection: &mut EtcdConnection,
         target: &impl Fn(u64) -> Option<u64>,
-    ) -> Result<Move, EtcdError> {
+    ) -> Result<(Option<u64>, Option<Instant>), EtcdError> {
         let mut found = self.cluster.seen();
         let mut is_current = false;
         for _ in 0..ROUNDS {
@@ -157,15 +159,12 @@ impl EtcdStore {
                             // the first to know the value, and would win again and again.
                             let pause = (2 * begin.elapsed()).min(LONGEST_PAUSE);
                             let pause = pause.mul_f64(fastrand::f64());
-                            return Ok(Move {
-                                from: Some(at),
-                                pause_until: is_current.then(|| Instant::now() + pause),
-                            });
+                            return Ok((Some(at), is_current.then(|| Instant::now() + pause)));
                         }
                         Some(instead) => instead,
                     }
                 }
-                None if is_current => return Ok(Move::default()),
+                None if is_current => return Ok((None, None)),
                 // What was seen some time ago is no reason to refuse.
                 None => self.probe(connection).await?,
             };
@@ -234,37 +233,15 @@ impl EtcdStore {
                 call(connection).await
             };
             let result = connection.use_for(use_it).await;
-            result.map_err(|error| Unavailable::at(&connection.member, error))
+            result.map_err(|error| {
+                let line = format!("etcd at {}: {error}", connection.member.url);
+                match error {
+                    EtcdError::Restored { .. } => Error::regressed(line),
+                    _ => Error::unavailable(line),
+                }
+            })
         };
-        let result = self.connection.call(open, call).await;
-        result.map_err(|error| match error.is_loss {
-            true => Error::regressed(error.line),
-            false => Error::unavailable(error.line),
-        })
-    }
-}
-
-/// What became of the last number taken.
-#[derive(Default)]
-struct Move {
-    /// Where it was; none if it stays there.
-    from: Option<u64>,
-    /// Until when this process leaves the key to other replicas.
-    pause_until: Option<Instant>,
-}
-
-/// Why no number could be had from any member that was tried, in one line.
-struct Unavailable {
-    line: String,
-    is_loss: bool,
-}
-
-impl Unavailable {
-    fn at(member: &Member, error: EtcdError) -> Self {
-        Self {
-            line: format!("etcd at {}: {error}", member.url),
-            is_loss: matches!(error, EtcdError::Restored { .. }),
-        }
+        self.connection.call(open, call).await
     }
 }
 
@@ -302,31 +279,15 @@ impl Store for EtcdStore {
 
 impl Cluster {
     fn new(settings: &EtcdSettings) -> Result<Self, BadSettings> {
-        let mut bad = Vec::new();
         let credentials = match (&settings.etcd_username, &settings.etcd_password) {
-            (Some(name), Some(password)) => Some((name.clone(), password.clone())),
-            (None, None) => None,
-            _ => {
-                bad.push(BadValue::together(
-                    "ETCD_USERNAME and ETCD_PASSWORD must be set together",
-                ));
-                None
-            }
+            (Some(name), Some(password)) => Ok(Some((name.clone(), password.clone()))),
+            (None, None) => Ok(None),
+            _ => Err(vec![BadValue::together(
+                "ETCD_USERNAME and ETCD_PASSWORD must be set together",
+            )]),
         };
-        let urls = &settings.etcd_endpoints.0;
-        let members = encryption(settings).and_then(|tls| {
-            let members = urls
-                .iter()
-                .map(|url| Member::new(url, tls.as_ref()).map(Arc::new));
-            members.collect::<Result<Vec<_>, _>>()
-        });
-        let members = members.unwrap_or_else(|error| {
-            bad.push(error);
-            Vec::new()
-        });
-        if !bad.is_empty() {
-            return Err(BadSettings(bad));
-        }
+        let members = members(settings).map_err(|bad| vec![bad]);
+        let (credentials, members) = both(credentials, members).map_err(BadSettings)?;
         Ok(Self {
             // So that not all replicas sit on the first member.
             next: AtomicUsize::new(fastrand::usize(..members.len())),
@@ -345,7 +306,7 @@ impl Cluster {
     /// Each new connection begins at another member: one that replaces a broken one has a reason
     /// not to go to the same. (tonic's own balancing keeps sending calls to members that are down
     /// or hang.)
-    async fn connect(self: &Arc<Self>) -> Result<EtcdConnection, Unavailable> {
+    async fn connect(self: &Arc<Self>) -> Result<EtcdConnection, Error> {
         let start = self.next.fetch_add(1, Ordering::Relaxed) % self.members.len();
         let (before, after) = self.members.split_at(start);
         let mut candidates: Vec<_> = after.iter().chain(before).collect();
@@ -358,13 +319,10 @@ impl Cluster {
         for member in candidates {
             match EtcdConnection::open(self, member).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => lines.push(Unavailable::at(member, error).line),
+                Err(error) => lines.push(format!("etcd at {}: {error}", member.url)),
             }
         }
-        Err(Unavailable {
-            line: lines.join("; "),
-            is_loss: false,
-        })
+        Err(Error::unavailable(lines.join("; ")))
     }
 
     /// How long one call at one member may take.
@@ -428,22 +386,6 @@ impl Cluster {
 }
 
 impl Member {
-    fn new(url: &Uri, tls: Option<&ClientTlsConfig>) -> Result<Self, BadValue> {
-        let endpoint = Endpoint::from(url.clone());
-        let secure = url.scheme_str() == Some("https");
-        let endpoint = match tls.filter(|_| secure) {
-            None => endpoint,
-            Some(tls) => endpoint
-                .tls_config(tls.clone())
-                .map_err(|error| bad_ca_file(&EtcdError::broken(&error).to_string()))?,
-        };
-        Ok(Self {
-            url: url.to_string().trim_end_matches('/').to_owned(),
-            endpoint,
-            failed: Mutex::default(),
-        })
-    }
-
     /// Takes note of an error, so that other handles do not wait for the same one.
     fn fail(&self) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -455,31 +397,43 @@ impl Member {
     }
 }
 
-fn encryption(settings: &EtcdSettings) -> Result<Option<ClientTlsConfig>, BadValue> {
-    let mut urls = settings.etcd_endpoints.0.iter();
-    let any_tls = urls.any(|url| url.scheme_str() == Some("https"));
-    match (&settings.etcd_ca_file, any_tls) {
-        (None, false) => Ok(None),
-        (None, true) => Err(BadValue::together(
-            "ETCD_ENDPOINTS has an https:// URL, so ETCD_CA_FILE must be set: the path of a PEM \
-             file with the certificate of the authority that signed those of the servers",
-        )),
-        (Some(_), false) => Err(BadValue::together(
-            "ETCD_CA_FILE is set, but no URL in ETCD_ENDPOINTS begins with https://",
-        )),
-        (Some(path), true) => {
-            let authorities = tls::read_authorities(path);
-            let authorities =
-                authorities.map_err(|why| bad_ca_file(&format!("{}: {why}", path.display())))?;
-            Ok(Some(
-                ClientTlsConfig::new().trust_anchors(authorities.roots),
-            ))
+fn members(settings: &EtcdSettings) -> Result<Vec<Arc<Member>>, BadValue> {
+    let urls = &settings.etcd_endpoints.0;
+    let is_secure = |url: &Uri| url.scheme_str() == Some("https");
+    let bad_ca_file = |why: String| BadValue::together(format!("invalid ETCD_CA_FILE: {why}"));
+    let tls = match (&settings.etcd_ca_file, urls.iter().any(is_secure)) {
+        (None, false) => ClientTlsConfig::new(),
+        (None, true) => {
+            return Err(BadValue::together(
+                "ETCD_ENDPOINTS has an https:// URL, so ETCD_CA_FILE must be set: the path of a \
+                 PEM file with the certificate of the authority that signed those of the servers",
+            ));
         }
-    }
-}
-
-fn bad_ca_file(why: &str) -> BadValue {
-    BadValue::together(format!("invalid ETCD_CA_FILE: {why}"))
+        (Some(_), false) => {
+            return Err(BadValue::together(
+                "ETCD_CA_FILE is set, but no URL in ETCD_ENDPOINTS begins with https://",
+            ));
+        }
+        (Some(path), true) => {
+            let authorities = tls::read_authorities(path)
+                .map_err(|why| bad_ca_file(format!("{}: {why}", path.display())))?;
+            ClientTlsConfig::new().trust_anchors(authorities.roots)
+        }
+    };
+    let member = |url: &Uri| {
+        let mut endpoint = Endpoint::from(url.clone());
+        if is_secure(url) {
+            endpoint = endpoint
+                .tls_config(tls.clone())
+                .map_err(|error| bad_ca_file(EtcdError::broken(&error).to_string()))?;
+        }
+        Ok(Arc::new(Member {
+            url: url.to_string().trim_end_matches('/').to_owned(),
+            endpoint,
+            failed: Mutex::default(),
+        }))
+    };
+    urls.iter().map(member).collect()
 }
 
 /// The URLs of the members of one etcd cluster, at least one.
