@@ -22,7 +22,7 @@ const CREATE: &str = "\
         value bigint NOT NULL CHECK (value BETWEEN 0 AND 9007199254740991)
     )";
 
-/// Everything about the server and the table, in one row.
+/// What is wrong with the server and with the table, in one row; null where nothing is.
 ///
 /// * The table is the one that the search path finds; `CREATE TABLE IF NOT EXISTS` looks only at
 ///   the first schema there, and would shadow one in the second.
@@ -30,33 +30,55 @@ const CREATE: &str = "\
 /// * Of other users' sessions `pg_stat_activity` tells nothing, of this user's it does. A commit
 ///   of ours that waits for a standby has the row locked, and all others wait for it.
 const INSPECT: &str = "\
-    SELECT pg_is_in_recovery() AS in_recovery,
-           current_setting('transaction_read_only') = 'on' AS read_only,
-           current_setting('fsync') = 'on' AS fsync,
-           current_setting('full_page_writes') = 'on' AS full_page_writes,
-           COALESCE(current_setting('data_sync_retry', true), 'off') = 'on' AS data_sync_retry,
-           EXISTS (
-               SELECT FROM pg_stat_activity
-               WHERE usename = current_user AND application_name = $1 AND wait_event = 'SyncRep'
-                 AND query_start < clock_timestamp() - interval '1 second'
-           ) AS no_standby,
+    SELECT current_setting('full_page_writes') = 'off'
+               OR COALESCE(current_setting('data_sync_retry', true), 'off') = 'on' AS is_risky,
+           CASE
+               WHEN pg_is_in_recovery()
+               THEN 'it is a hot standby, which takes no writes'
+               WHEN current_setting('transaction_read_only') = 'on'
+               THEN 'its transactions are read-only (default_transaction_read_only)'
+               WHEN current_setting('fsync') = 'off'
+               THEN 'fsync is off, so a crash would repeat numbers; set fsync=on'
+               WHEN EXISTS (
+                   SELECT FROM pg_stat_activity
+                   WHERE usename = current_user AND application_name = $1
+                     AND wait_event = 'SyncRep'
+                     AND query_start < clock_timestamp() - interval '1 second'
+               )
+               THEN 'commits wait for a synchronous standby (synchronous_standby_names) that does \
+                     not answer'
+           END AS server,
            t.oid IS NOT NULL AS exists,
            t.oid IS NOT NULL AND c.oid IS NULL AS is_too_new,
-           c.relkind = 'r' AS is_table,
-           c.relpersistence = 'p' AS is_logged,
-           COALESCE(n.atttypid IN ('text'::regtype, 'varchar'::regtype), false)
-               AND COALESCE(v.atttypid = 'bigint'::regtype, false) AS has_columns,
-           EXISTS (
-               SELECT FROM pg_index i
-               WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
-                 AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = n.attnum
-           ) AS is_unique,
-           COALESCE(
-               has_table_privilege(c.oid, 'SELECT')
-               AND has_column_privilege(c.oid, n.attnum, 'INSERT')
-               AND has_column_privilege(c.oid, v.attnum, 'INSERT')
-               AND has_column_privilege(c.oid, v.attnum, 'UPDATE'), false
-           ) AS has_rights
+           CASE
+               WHEN c.relkind <> 'r'
+               THEN 'table numbers is not usable: it is not an ordinary table'
+               WHEN c.relpersistence <> 'p'
+               THEN 'table numbers is not usable: it is unlogged, so a crash would empty it and \
+                     repeat all numbers'
+               WHEN (
+                   n.atttypid IN ('text'::regtype, 'varchar'::regtype)
+                   AND v.atttypid = 'bigint'::regtype
+               ) IS NOT TRUE
+               THEN 'table numbers is not usable: it needs the columns name (text) and value \
+                     (bigint)'
+               WHEN NOT EXISTS (
+                   SELECT FROM pg_index i
+                   WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate
+                     AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
+                     AND i.indkey[0] = n.attnum
+               )
+               THEN 'table numbers is not usable: its column name needs a primary key or a unique \
+                     index'
+               WHEN (
+                   has_table_privilege(c.oid, 'SELECT')
+                   AND has_column_privilege(c.oid, n.attnum, 'INSERT')
+                   AND has_column_privilege(c.oid, v.attnum, 'INSERT')
+                   AND has_column_privilege(c.oid, v.attnum, 'UPDATE')
+               ) IS NOT TRUE
+               THEN 'permission denied for table numbers: the user needs SELECT, INSERT and UPDATE \
+                     on it'
+           END AS table
     FROM (SELECT to_regclass('numbers') AS oid) t
     LEFT JOIN pg_class c ON c.oid = t.oid
     LEFT JOIN pg_attribute n ON n.attrelid = c.oid AND n.attname = 'name' AND NOT n.attisdropped
@@ -68,7 +90,16 @@ pub(super) async fn ensure(
     server: &PostgresServer,
 ) -> Result<(), PostgresError> {
     let mut row = inspect(session).await?;
-    check_server(&row, server)?;
+    if row.try_get("is_risky")? && !server.warned.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            "postgres at {}: full_page_writes is off or data_sync_retry is on; where the file \
+             system does not make up for it, a crash may damage the table",
+            server.address
+        );
+    }
+    if let Some(why) = row.try_get("server")? {
+        return Err(PostgresError::Unfit(why));
+    }
     if !row.try_get::<_, bool>("exists")? {
         let created = session
             .run(async |client| client.batch_execute(CREATE).await)
@@ -83,7 +114,11 @@ pub(super) async fn ensure(
         }
         row = inspect(session).await?;
     }
-    check_table(&row)
+    if !row.try_get::<_, bool>("exists")? || row.try_get("is_too_new")? {
+        return Err(PostgresError::Changed);
+    }
+    row.try_get::<_, Option<String>>("table")?
+        .map_or(Ok(()), |why| Err(PostgresError::Unfit(why)))
 }
 
 /// The last number that is taken; none if the sequence is new.
@@ -123,55 +158,4 @@ async fn inspect(session: &mut Session) -> Result<Row, PostgresError> {
         return session.run(look).await;
     }
     Ok(row)
-}
-
-fn check_server(row: &Row, server: &PostgresServer) -> Result<(), PostgresError> {
-    let is = |column: &str| row.try_get::<_, bool>(column);
-    if is("in_recovery")? {
-        return Err(PostgresError::InRecovery);
-    }
-    if is("read_only")? {
-        return Err(PostgresError::ReadOnly);
-    }
-    if !is("fsync")? {
-        return Err(PostgresError::NoFsync);
-    }
-    let risky = !is("full_page_writes")? || is("data_sync_retry")?;
-    if risky && !server.warned.swap(true, Ordering::Relaxed) {
-        let address = &*server.address;
-        tracing::warn!(
-            "postgres at {address}: full_page_writes is off or data_sync_retry is on; where the \
-             file system does not make up for it, a crash may damage the table"
-        );
-    }
-    if is("no_standby")? {
-        return Err(PostgresError::NoStandby);
-    }
-    Ok(())
-}
-
-fn check_table(row: &Row) -> Result<(), PostgresError> {
-    // Everything about a table that is not there is null.
-    let is = |column: &str| {
-        row.try_get::<_, Option<bool>>(column)
-            .map(Option::unwrap_or_default)
-    };
-    let error = if !is("exists")? || is("is_too_new")? {
-        PostgresError::Changed
-    } else if !is("is_table")? {
-        PostgresError::WrongTable("it is not an ordinary table")
-    } else if !is("is_logged")? {
-        PostgresError::WrongTable(
-            "it is unlogged, so a crash would empty it and repeat all numbers",
-        )
-    } else if !is("has_columns")? {
-        PostgresError::WrongTable("it needs the columns name (text) and value (bigint)")
-    } else if !is("is_unique")? {
-        PostgresError::WrongTable("its column name needs a primary key or a unique index")
-    } else if !is("has_rights")? {
-        PostgresError::NoRights
-    } else {
-        return Ok(());
-    };
-    Err(error)
 }

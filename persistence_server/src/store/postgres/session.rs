@@ -239,11 +239,9 @@ pub(super) enum PostgresError {
     #[error("its version is {found}, and before {minimum} a failed fsync may be taken for success")]
     TooOld { found: String, minimum: u32 },
 
-    #[error("it is a hot standby, which takes no writes")]
-    InRecovery,
-
-    #[error("its transactions are read-only (default_transaction_read_only)")]
-    ReadOnly,
+    /// What the [check](super::check) found.
+    #[error("{0}")]
+    Unfit(String),
 
     #[error("fsync is off, so a crash would repeat numbers; set fsync=on")]
     NoFsync,
@@ -253,17 +251,6 @@ pub(super) enum PostgresError {
          remove what changes it, such as a trigger on table numbers"
     )]
     NotSynchronous(String),
-
-    #[error(
-        "commits wait for a synchronous standby (synchronous_standby_names) that does not answer"
-    )]
-    NoStandby,
-
-    #[error("table numbers is not usable: {0}")]
-    WrongTable(&'static str),
-
-    #[error("permission denied for table numbers: the user needs SELECT, INSERT and UPDATE on it")]
-    NoRights,
 
     #[error("there is no table numbers, and it cannot be created: {0}")]
     NoTable(String),
