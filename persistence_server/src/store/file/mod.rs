@@ -89,13 +89,11 @@ impl FileStore {
         std::process::id() == 1 && device(&self.dir) == device(Path::new("/"))
     }
 
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
-    ) -> Result<T, Error> {
+    async fn ask(&self, request: Request) -> Result<u64, Error> {
         let stopped = || Error::failed("the file store has stopped after a failure");
         let (answer, result) = oneshot::channel();
-        self.commands.send(command(answer)).map_err(|_| stopped())?;
+        let command = Command { request, answer };
+        self.commands.send(command).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
     }
 }
@@ -116,51 +114,38 @@ impl Backend for FileStore {
 #[async_trait(?Send)]
 impl Sequence for FileStore {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        self.ask(|answer| Command::Reserve { count, answer }).await
+        let before = self.ask(Request::Reserve(count)).await?;
+        Ok(Block::after(before, count)?)
     }
 }
 
 #[async_trait(?Send)]
 impl Store for FileStore {
     async fn raise_above(&self, floor: u64) -> Result<(), Error> {
-        self.ask(|answer| Command::RaiseAbove { floor, answer })
-            .await
+        self.ask(Request::RaiseAbove(floor)).await.map(drop)
     }
 
     async fn check(&self) -> Result<u64, Error> {
         // It is answered in turn, so this also tells whether the disk still takes writes.
-        self.ask(|answer| Command::Check { answer }).await
+        self.ask(Request::Check).await
     }
 }
 
 /// What the thread is asked for, and where the answer goes.
 #[derive(Debug)]
-enum Command {
-    /// The next block.
-    Reserve {
-        count: Count,
-        answer: oneshot::Sender<Result<Block, Error>>,
-    },
-    /// A jump forward.
-    RaiseAbove {
-        floor: u64,
-        answer: oneshot::Sender<Result<(), Error>>,
-    },
-    /// Whether the disk still takes writes.
-    Check {
-        answer: oneshot::Sender<Result<u64, Error>>,
-    },
+struct Command {
+    request: Request,
+    answer: oneshot::Sender<Result<u64, Error>>,
 }
 
-impl Command {
-    fn refuse(self, error: Error) {
-        // A caller that has gone away does not read it.
-        match self {
-            Self::Reserve { answer, .. } => drop(answer.send(Err(error))),
-            Self::RaiseAbove { answer, .. } => drop(answer.send(Err(error))),
-            Self::Check { answer } => drop(answer.send(Err(error))),
-        }
-    }
+#[derive(Debug)]
+enum Request {
+    /// The next block; answered with the number before it.
+    Reserve(Count),
+    /// A jump forward; answered with the last number taken.
+    RaiseAbove(u64),
+    /// Whether the disk still takes writes; answered with the last number taken.
+    Check,
 }
 
 struct Writer<F> {
@@ -198,7 +183,7 @@ impl<F: DiskFile> Writer<F> {
     /// of their channel.
     fn serve(&mut self, waiting: Vec<Command>) -> io::Result<()> {
         // Asked once a second, not for every write; and until it is back.
-        let asks = |command: &Command| matches!(command, Command::Check { .. });
+        let asks = |command: &Command| matches!(command.request, Request::Check);
         if (!self.in_place || waiting.iter().any(asks))
             && let Err(error) = self.counter.must_be_in_place()
         {
@@ -208,37 +193,38 @@ impl<F: DiskFile> Writer<F> {
                 error,
             });
             for command in waiting {
-                command.refuse(error.clone());
+                // A caller that has gone away does not read it.
+                let _ = command.answer.send(Err(error.clone()));
             }
             return Ok(());
         }
         self.in_place = true;
         let before = self.counter.last();
         let mut last = before;
-        let mut replies: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(waiting.len());
-        for command in waiting {
-            match command {
-                Command::Reserve { answer, .. } if answer.is_closed() => {}
-                Command::Reserve { count, answer } => {
+        let mut replies = Vec::with_capacity(waiting.len());
+        for Command { request, answer } in waiting {
+            let reply = match request {
+                Request::Reserve(_) if answer.is_closed() => continue,
+                Request::Reserve(count) => {
                     let block = Block::after(last, count).map_err(Error::from);
+                    let taken = last;
                     last = block.as_ref().map_or(last, |block| block.last());
-                    replies.push(Box::new(move || drop(answer.send(block))));
+                    block.map(|_| taken)
                 }
-                Command::RaiseAbove { floor, answer } => {
+                Request::RaiseAbove(floor) => {
                     last = last.max(floor.min(MAX_NUMBER));
-                    replies.push(Box::new(move || drop(answer.send(Ok(())))));
+                    Ok(last)
                 }
-                Command::Check { answer } => {
-                    replies.push(Box::new(move || drop(answer.send(Ok(last)))));
-                }
-            }
+                Request::Check => Ok(last),
+            };
+            replies.push((answer, reply));
         }
         if last != before {
             self.operations.add_one();
             self.counter.commit(last)?;
         }
-        for reply in replies {
-            reply();
+        for (answer, reply) in replies {
+            let _ = answer.send(reply);
         }
         Ok(())
     }
