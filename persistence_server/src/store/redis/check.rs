@@ -30,7 +30,7 @@ pub(super) async fn check(
 
     let about = Info::read(replies.next())?;
     let replication = Info::read(replies.next())?;
-    let settings = Config::read(replies.next(), replies.next());
+    let settings = read_settings(replies.next(), replies.next());
     if about.get("redis_mode") == "sentinel" {
         return Err(RedisError::Sentinel);
     }
@@ -53,7 +53,7 @@ pub(super) async fn check(
 fn judge(
     about: &Info,
     replication: &Info,
-    settings: &Config,
+    settings: &Settings,
     server: &RedisServer,
 ) -> Result<Vec<String>, RedisError> {
     let mut warnings = Vec::new();
@@ -85,11 +85,11 @@ fn judge(
 }
 
 /// Why the server may lose a write that it has answered.
-fn shortcomings(about: &Info, settings: &Config) -> Vec<String> {
+fn shortcomings(about: &Info, settings: &Settings) -> Vec<String> {
     let mut found = Vec::new();
     match settings {
-        Config::Unknown(why) => found.push(format!("its settings are unknown ({why})")),
-        Config::Known(settings) => {
+        Err(why) => found.push(format!("its settings are unknown ({why})")),
+        Ok(settings) => {
             let get = |name: &str| settings.get(name).map_or("", String::as_str);
             for (name, safe) in [
                 ("appendonly", "yes"),
@@ -173,31 +173,23 @@ impl Info {
     }
 }
 
-/// The server's settings that matter here, if it tells them.
-#[derive(Debug)]
-enum Config {
-    Known(BTreeMap<String, String>),
-    /// With the reason: many managed servers forbid it.
-    Unknown(String),
-}
+/// The server's settings that matter here, or why they are unknown: many managed servers forbid to
+/// read them.
+type Settings = Result<BTreeMap<String, String>, String>;
 
-impl Config {
-    fn read(log: Option<Value>, memory: Option<Value>) -> Self {
-        let mut known = BTreeMap::new();
-        for reply in [log, memory] {
-            let settings = match reply {
-                Some(reply @ Value::Array(_)) => redis::from_redis_value(reply),
-                other => return Self::Unknown(RedisError::reply("CONFIG GET", other).to_string()),
-            };
-            match settings {
-                Ok(settings) => known.extend::<BTreeMap<String, String>>(settings),
-                Err(_) => return Self::Unknown("unexpected reply to CONFIG GET".to_owned()),
-            }
-        }
-        match known.contains_key("appendonly") {
-            true => Self::Known(known),
-            false => Self::Unknown("CONFIG GET does not show them".to_owned()),
-        }
+fn read_settings(log: Option<Value>, memory: Option<Value>) -> Settings {
+    let mut known = BTreeMap::new();
+    for reply in [log, memory] {
+        let settings: BTreeMap<_, _> = match reply {
+            Some(reply @ Value::Array(_)) => redis::from_redis_value(reply)
+                .map_err(|_| "unexpected reply to CONFIG GET".to_owned())?,
+            other => return Err(RedisError::reply("CONFIG GET", other).to_string()),
+        };
+        known.extend(settings);
+    }
+    match known.contains_key("appendonly") {
+        true => Ok(known),
+        false => Err("CONFIG GET does not show them".to_owned()),
     }
 }
 
@@ -232,7 +224,7 @@ mod tests {
             ("maxmemory-policy", "allkeys-lru"),
         ];
         let settings = settings.map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let settings = Config::Known(settings.into());
+        let settings = Ok(settings.into());
         for version in ["7.0.0", "8.2.1", "10.0"] {
             let about = info(&format!("redis_version:{version}\r\n"));
             assert!(shortcomings(&about, &settings).is_empty(), "{version}");
@@ -253,10 +245,10 @@ mod tests {
             Some(Value::Okay),
         ] {
             assert!(Info::read(other.clone()).is_err());
-            assert!(matches!(Config::read(other, None), Config::Unknown(_)));
+            assert!(read_settings(other, None).is_err());
         }
         let odd = Value::Array(vec![Value::Int(1)]);
-        assert!(matches!(Config::read(Some(odd), None), Config::Unknown(_)));
+        assert!(read_settings(Some(odd), None).is_err());
         assert!(info("role").must_be_primary().is_err());
     }
 }
