@@ -6,13 +6,17 @@ pub mod memory;
 pub mod postgres;
 pub mod redis;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use chassis::Context;
 use sequence::{Marks, Ratchet, Store};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{
     etcd::EtcdStore, file::FileStore, memory::MemoryStore, postgres::PostgresStore,
@@ -108,5 +112,39 @@ impl Operations {
 
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection to a server, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Without the number of the error: `connection refused`.
+fn io_reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => error.kind().to_string(),
+        None => one_line(error),
+    }
+}
+
+/// Text from outside as one line of a message, without control characters and not too long.
+fn one_line(text: impl fmt::Display) -> String {
+    const LONGEST: usize = 400;
+    let text = text.to_string().replace(char::is_control, " ");
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_from_outside_becomes_one_short_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31mc"), "a b [31mc");
+        assert_eq!(one_line("ä".repeat(5000)), "ä".repeat(400) + "…");
     }
 }

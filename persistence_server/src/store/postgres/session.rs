@@ -14,11 +14,7 @@ use std::{
 
 use sequence::Idle;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
-    time::timeout,
-};
+use tokio::{net::UnixStream, time::timeout};
 use tokio_postgres::{
     AsyncMessage, Client, Connection, SimpleQueryMessage, SimpleQueryRow,
     error::{DbError, Severity, SqlState},
@@ -26,7 +22,10 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{PgHost, PostgresServer};
+use super::{
+    super::{Stream, io_reason, one_line},
+    PgHost, PostgresServer,
+};
 
 /// The oldest version that is taken.
 ///
@@ -40,11 +39,6 @@ const MINIMUM: u32 = 12;
 const OPEN: Duration = Duration::from_millis(1500);
 
 const CLOSED: &str = "connection closed";
-
-/// A TCP connection or a Unix socket.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 type Link =
     Connection<Box<dyn Stream>, <MakeRustlsConnect as MakeTlsConnect<Box<dyn Stream>>>::Stream>;
@@ -79,7 +73,7 @@ impl Session {
         let login = async {
             let stream = connect(server)
                 .await
-                .map_err(|error| PostgresError::io(&error))?;
+                .map_err(|error| PostgresError::Connection(io_reason(&error)))?;
             let mut tls = server.tls.clone();
             let Ok(tls) =
                 MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut tls, server.host.as_str());
@@ -321,15 +315,6 @@ impl PostgresError {
         };
         one_line(format_args!("{}{advice}", error.message()))
     }
-
-    /// Why there is no connection, or none any more.
-    pub(super) fn io(error: &io::Error) -> Self {
-        Self::Connection(match error.raw_os_error() {
-            // "connection refused", not "Connection refused (os error 111)".
-            Some(_) => error.kind().to_string(),
-            None => one_line(error),
-        })
-    }
 }
 
 impl From<tokio_postgres::Error> for PostgresError {
@@ -346,7 +331,7 @@ impl From<tokio_postgres::Error> for PostgresError {
         if let Some(cause) = cause.downcast_ref::<io::Error>()
             && cause.raw_os_error().is_some()
         {
-            return Self::io(cause);
+            return Self::Connection(io_reason(cause));
         }
         let cause = cause.to_string();
         if cause == "password missing" {
@@ -354,15 +339,6 @@ impl From<tokio_postgres::Error> for PostgresError {
         }
         Self::Connection(one_line(format_args!("{error}: {cause}")))
     }
-}
-
-/// What comes from the network stays in one line of the log.
-fn one_line(words: impl fmt::Display) -> String {
-    let words = words.to_string();
-    words
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]
@@ -381,10 +357,5 @@ mod tests {
         ] {
             assert_eq!(major(version), number, "{version}");
         }
-    }
-
-    #[test]
-    fn words_of_the_server_stay_in_one_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31mc"), "a b [31mc");
     }
 }

@@ -13,13 +13,15 @@ use redis::{
 use rustls::{ClientConfig, pki_types::ServerName};
 use sequence::{Idle, MAX_NUMBER};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
-use super::RedisServer;
+use super::{
+    super::{Stream, io_reason},
+    RedisServer,
+};
 
 /// How long connecting may take, with the TLS handshake and the login.
 const CONNECT: Duration = Duration::from_millis(950);
@@ -53,10 +55,6 @@ impl Idle for RedisConnection {
         self.idle
     }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl RedisConnection {
     /// Connects and logs in.
@@ -178,7 +176,7 @@ fn unreadable(error: &redis::RedisError) -> RedisError {
 /// Why a call did not succeed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RedisError {
-    #[error("{}; start the server, or correct REDIS_HOST and REDIS_PORT", plainly(.0))]
+    #[error("{}; start the server, or correct REDIS_HOST and REDIS_PORT", io_reason(.0))]
     Connect(io::Error),
 
     #[error("no connection within {0} ms; start the server, or correct REDIS_HOST and REDIS_PORT")]
@@ -345,14 +343,6 @@ fn remedy(answer: &str) -> &'static str {
     ];
     let found = remedies.iter().find(|(begin, _)| answer.starts_with(begin));
     found.map_or("", |(_, remedy)| remedy)
-}
-
-/// Without the number of the error: `connection refused`.
-fn plainly(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]
