@@ -93,7 +93,7 @@ async fn without_a_majority_nothing_is_taken_and_the_reason_is_told() {
         return;
     }
     let mut cluster = three();
-    let handle = store(settings(&cluster.endpoints())).clone();
+    let handle = store(settings(&cluster.endpoints()));
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let alive = cluster.leader();
     let others = [(alive + 1) % 3, (alive + 2) % 3];

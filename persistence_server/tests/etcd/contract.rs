@@ -24,15 +24,15 @@ async fn the_etcd_store_passes_the_contract() {
 async fn replicas_that_share_nothing_but_the_key_pass_the_contract() {
     let Some(server) = start() else { return };
     let endpoints = server.endpoints();
-    contract::check_new(async || store(settings(&endpoints)).clone()).await;
-    contract::check_store(async || store(settings(&endpoints)).clone()).await;
+    contract::check_new(async || store(settings(&endpoints))).await;
+    contract::check_store(async || store(settings(&endpoints))).await;
 }
 
 #[tokio::test]
 async fn two_sequences_in_one_cluster_do_not_disturb_each_other() {
     let Some(server) = start() else { return };
-    let one = store_named("one", settings(&server.endpoints())).clone();
-    let two = store_named("one-more", settings(&server.endpoints())).clone();
+    let one = store_named("one", settings(&server.endpoints()));
+    let two = store_named("one-more", settings(&server.endpoints()));
     for round in 0..5_u64 {
         assert_eq!(reserve(&one, 10).await.unwrap().first(), 10 * round + 1);
         assert_eq!(reserve(&two, 1).await.unwrap().first(), round + 1);
@@ -68,13 +68,11 @@ fn three_replicas_at_once_take_every_number_once_and_leave_no_gap() {
 async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
     let Some(server) = start() else { return };
     let endpoints = server.endpoints();
-    let first = store(settings(&endpoints)).clone();
+    let first = store(settings(&endpoints));
     let floor = MAX_NUMBER - 100;
     first.raise_above(floor).await.unwrap();
 
-    let handles: Vec<_> = (0..4)
-        .map(|_| store(settings(&endpoints)).clone())
-        .collect();
+    let handles: Vec<_> = (0..4).map(|_| store(settings(&endpoints))).collect();
     let races = handles.iter().zip([1, 2, 3, 5]).map(async |(handle, n)| {
         let mut mine = Vec::new();
         loop {
@@ -99,7 +97,7 @@ async fn a_race_for_the_last_numbers_ends_exactly_at_the_end() {
 #[tokio::test]
 async fn an_end_that_was_seen_is_no_reason_to_refuse_after_the_key_was_set_back() {
     let Some(server) = start() else { return };
-    let handle = store(settings(&server.endpoints())).clone();
+    let handle = store(settings(&server.endpoints()));
     handle.raise_above(MAX_NUMBER).await.unwrap();
     assert!(matches!(
         handle.reserve(count(1)).await,
@@ -118,7 +116,7 @@ async fn a_call_that_is_dropped_half_way_gives_up_its_connection_and_repeats_not
     let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addrs()[0]);
     let slow = store(settings(&format!("http://{}", proxy.addr()))).clone();
-    let direct = store(settings(&server.endpoints())).clone();
+    let direct = store(settings(&server.endpoints()));
     assert_eq!(reserve(&slow, 1).await.unwrap().first(), 1);
     let before = proxy.connections();
 

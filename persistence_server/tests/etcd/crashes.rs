@@ -11,7 +11,7 @@ use super::{check, load, missing, reserve, settings, start, store};
 #[tokio::test]
 async fn nothing_repeats_after_the_server_was_killed_and_restarted_between_reservations() {
     let Some(mut server) = start() else { return };
-    let handle = store(settings(&server.endpoints())).clone();
+    let handle = store(settings(&server.endpoints()));
     let mut last = 0;
     for n in [1, 1000, 7] {
         let block = reserve(&handle, n).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_restarted_server_has_forgotten_the_token_and_the_handle_gets_a_new_on
     let mut settings = settings(&server.endpoints());
     settings.etcd_username = Some("root".to_owned());
     settings.etcd_password = Some(secret("s3cret"));
-    let handle = store(settings).clone();
+    let handle = store(settings);
     for last in 0..3 {
         assert_eq!(reserve(&handle, 1).await.unwrap().first(), 2 * last + 1);
         server.restart(0);

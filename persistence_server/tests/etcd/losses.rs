@@ -9,7 +9,7 @@ use super::{missing, server::Server, settings, store};
 
 /// A replica with marks of its own, as a process has them.
 fn replica(url: &str, marks: &Marks) -> Ratchet<EtcdStore> {
-    Ratchet::new(store(settings(url)).clone(), marks.clone())
+    Ratchet::new(store(settings(url)), marks.clone())
 }
 
 /// Takes `n` numbers one by one, and tries again until there is one, as the coalescer does.

@@ -17,7 +17,7 @@ use super::{
 #[tokio::test]
 async fn a_stored_value_that_is_not_a_number_is_refused_and_left_alone() {
     let Some(server) = start() else { return };
-    let handle = store(settings(&server.endpoints())).clone();
+    let handle = store(settings(&server.endpoints()));
     assert_eq!(reserve(&handle, 5).await.unwrap().first(), 1);
     let past = (MAX_NUMBER + 1).to_string();
     for bad in [
@@ -87,7 +87,7 @@ async fn a_wrong_password_or_missing_rights_are_told_without_the_password() {
     };
     let url = server.endpoints();
 
-    let without_login = store(settings(&url)).clone();
+    let without_login = store(settings(&url));
     let reason = check(&without_login).await.unwrap_err();
     let words = "user name is empty; set ETCD_USERNAME and ETCD_PASSWORD";
     assert_eq!(reason, format!("etcd at {url}: {words}"));
@@ -126,7 +126,7 @@ async fn a_user_is_no_obstacle_where_authentication_is_off() {
     let mut settings = settings(&server.endpoints());
     settings.etcd_username = Some("alice".to_owned());
     settings.etcd_password = Some(secret("s3cret"));
-    let handle = store(settings).clone();
+    let handle = store(settings);
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
 }
 
@@ -167,7 +167,7 @@ async fn a_full_database_is_told_by_the_check_and_nothing_is_taken() {
     }
     let server = Server::start("http", &["--quota-backend-bytes", "1000000"]);
     let url = format!("http://{}", server.addr());
-    let handle = store(settings(&url)).clone();
+    let handle = store(settings(&url));
     assert_eq!(reserve(&handle, 1).await.unwrap().first(), 1);
     let junk = "x".repeat(100_000);
     for key in 0..30 {
@@ -211,7 +211,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
             thread::sleep(Duration::from_millis(200));
         }
     });
-    let handle = store(settings(&url)).clone();
+    let handle = store(settings(&url));
     let reason = check(&handle).await.unwrap_err();
     assert!(reason.starts_with(&format!("etcd at {url}: ")), "{reason}");
     assert!(reserve(&handle, 1).await.is_err());
@@ -221,7 +221,7 @@ async fn something_that_is_not_etcd_is_told_apart() {
 async fn a_server_that_takes_connections_and_says_nothing_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let handle = store(settings(&url)).clone();
+    let handle = store(settings(&url));
     let reason = check(&handle).await.unwrap_err();
     assert_eq!(reason, format!("etcd at {url}: no answer within 900 ms"));
 }
@@ -245,7 +245,7 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     let trusting = |url: &str, tls: &Tls| {
         let mut settings = settings(url);
         settings.etcd_ca_file = Some(tls.ca());
-        store(settings).clone()
+        store(settings)
     };
 
     assert_eq!(reserve(&trusting(&url, &tls), 1).await.unwrap().first(), 1);
@@ -255,7 +255,7 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
     );
     let reason = check(&trusting(&url, &other)).await.unwrap_err();
     assert!(reason.contains("invalid peer certificate"), "{reason}");
-    let plain = check(&store(settings(&url.replace("https", "http"))).clone()).await;
+    let plain = check(&store(settings(&url.replace("https", "http")))).await;
     let reason = plain.unwrap_err();
     assert!(reason.starts_with("etcd at http://"), "{reason}");
 

@@ -58,7 +58,7 @@ async fn a_directory_as_host_means_the_unix_socket_in_it() {
     // There is no TLS on Unix sockets, so these say nothing.
     let path = folder.path().to_str().unwrap();
     let variables = [("PGHOST", path), ("PGSSLMODE", "require")];
-    let handle = store_on(5433, &variables).clone();
+    let handle = store_on(5433, &variables);
     assert_eq!(reserve(&handle, 3).await.first(), 1);
     handle.check().await.unwrap();
 }

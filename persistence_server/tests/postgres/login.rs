@@ -88,7 +88,7 @@ async fn a_user_without_rights_is_told_which_are_missing() {
                  permission denied for schema public";
     assert!(reason.ends_with(words), "{reason}");
 
-    super::store(&server).clone().check().await.unwrap();
+    super::store(&server).check().await.unwrap();
     for (grant, is_enough) in [
         ("SELECT", false),
         ("INSERT", false),

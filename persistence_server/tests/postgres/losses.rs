@@ -31,7 +31,7 @@ async fn no_number_is_repeated_after_a_loss_also_by_a_replica_that_was_idle() {
     ] {
         // Each with marks of its own, as processes have them.
         let marks = [(); 2].map(|()| Marks::default());
-        let replica = |marks: &Marks| Ratchet::new(store(&server).clone(), marks.clone());
+        let replica = |marks: &Marks| Ratchet::new(store(&server), marks.clone());
         let [busy, idle] = [&marks[0], &marks[1]].map(replica);
         let mut numbers = take(&busy, 50).await;
         idle.check().await.unwrap();
@@ -55,7 +55,7 @@ async fn no_number_is_repeated_after_a_loss_also_by_a_replica_that_was_idle() {
 #[tokio::test]
 async fn a_row_that_is_gone_is_a_loss_also_before_the_first_number_is_known() {
     let Some(server) = start() else { return };
-    let [busy, idle] = [(); 2].map(|()| store(&server).clone());
+    let [busy, idle] = [(); 2].map(|()| store(&server));
     assert_eq!(idle.check().await.unwrap(), 0);
     reserve(&busy, 5).await;
     server.sql("DELETE FROM numbers");

@@ -37,7 +37,7 @@ async fn it_passes_the_contract_whatever_the_defaults_of_the_role_are() {
 #[tokio::test]
 async fn two_sequences_in_one_database_do_not_disturb_each_other() {
     let Some(server) = start() else { return };
-    let named = |name| store_on(server.port(), &[("SEQUENCE", name)]).clone();
+    let named = |name| store_on(server.port(), &[("SEQUENCE", name)]);
     let (one, two) = (named("one"), named("two"));
     for round in 1..=5 {
         assert_eq!(reserve(&one, 1).await.first(), round);
@@ -121,8 +121,8 @@ async fn a_server_that_comes_late_is_waited_for() {
 async fn cancelled_calls_repeat_nothing_and_leave_no_session_behind() {
     let Some(server) = start() else { return };
     let proxy = Proxy::start(server.addr());
-    let through_proxy = store_on(proxy.port(), &[]).clone();
-    let direct = store(&server).clone();
+    let through_proxy = store_on(proxy.port(), &[]);
+    let direct = store(&server);
     let mut last = 0;
     for round in 0..40 {
         let (delay, jitter) = (Duration::from_millis(2), Duration::from_millis(8));

@@ -117,7 +117,7 @@ async fn a_table_that_another_transaction_is_making_is_not_waited_for_for_long()
     let Some(server) = start() else { return };
     let making = "CREATE TABLE numbers (name text PRIMARY KEY, value bigint)";
     let other = crash::OtherSession::begin(&server, making).await;
-    let handle = store(&server).clone();
+    let handle = store(&server);
     let reason = handle.check().await.unwrap_err().chain();
     assert!(
         reason.contains("there is no table numbers, and it cannot be created: ")
@@ -166,7 +166,7 @@ async fn a_stored_value_that_is_not_a_number_of_ours_is_refused_and_left_alone()
 #[tokio::test]
 async fn an_answer_whose_commit_was_not_synchronous_is_not_used() {
     let Some(server) = start() else { return };
-    let handle = store(&server).clone();
+    let handle = store(&server);
     reserve(&handle, 1).await;
     // It stands for whatever changes the setting behind our back.
     server.sql(

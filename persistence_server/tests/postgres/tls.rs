@@ -30,7 +30,7 @@ async fn outcome(host: &str, port: u16, mode: &str, root_cert: Option<&str>) -> 
         ("PGPASSWORD", PASSWORD),
     ];
     variables.extend(root_cert.map(|path| ("PGSSLROOTCERT", path)));
-    match attempt(&store_on(port, &variables).clone(), 1).await {
+    match attempt(&store_on(port, &variables), 1).await {
         Ok(_) => String::new(),
         Err(error) => error.chain(),
     }

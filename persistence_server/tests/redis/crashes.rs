@@ -54,7 +54,7 @@ fn without_its_log_a_server_repeats_and_the_test_sees_it() {
     if skipped() {
         return;
     }
-    let numbers = numbers_over_restarts(false, |addr| server(addr.port(), &[]).clone());
+    let numbers = numbers_over_restarts(false, |addr| server(addr.port(), &[]));
     let fault = numbers.verify().expect_err("it begins again at 1");
     assert_eq!(fault.kind(), "duplicate", "{fault}");
 }
@@ -101,7 +101,7 @@ fn a_failover_repeats_nothing_when_a_replica_confirms_each_write() {
             ("REDIS_REQUIRE_DURABLE", "true"),
             ("REDIS_MIN_REPLICAS", "1"),
         ];
-        server(addr.port(), &variables).clone()
+        server(addr.port(), &variables)
     });
     numbers.assert_proven();
 }

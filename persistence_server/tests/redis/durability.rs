@@ -7,7 +7,7 @@ use persistence_server::store::redis::RedisStore;
 use sequence::Store as _;
 use tokio::time::sleep;
 
-use crate::{first, handle, must_work, redis_without, refusal, reserve, server, skipped, start};
+use crate::{first, must_work, redis_without, refusal, reserve, server, skipped, start};
 
 const DURABLE: [(&str, &str); 1] = [("REDIS_REQUIRE_DURABLE", "true")];
 
@@ -50,12 +50,12 @@ async fn a_server_that_may_lose_writes_is_refused_where_durability_is_required()
         ),
     ] {
         redis.cli(&["CONFIG", "SET", name, bad]);
-        let reason = refusal(&handle(redis.port(), &DURABLE)).await;
+        let reason = refusal(&server(redis.port(), &DURABLE)).await;
         assert!(reason.contains("REDIS_REQUIRE_DURABLE is on"), "{reason}");
         assert!(reason.contains(words), "{reason}");
-        must_work(&handle(redis.port(), &[])).await;
+        must_work(&server(redis.port(), &[])).await;
         redis.cli(&["CONFIG", "SET", name, good]);
-        must_work(&handle(redis.port(), &DURABLE)).await;
+        must_work(&server(redis.port(), &DURABLE)).await;
     }
 }
 
@@ -63,15 +63,15 @@ async fn a_server_that_may_lose_writes_is_refused_where_durability_is_required()
 async fn a_server_that_may_evict_the_sequence_is_refused_like_one_that_loses_writes() {
     let Some(redis) = start() else { return };
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    must_work(&handle(redis.port(), &DURABLE)).await;
+    must_work(&server(redis.port(), &DURABLE)).await;
     redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
-    let reason = refusal(&handle(redis.port(), &DURABLE)).await;
+    let reason = refusal(&server(redis.port(), &DURABLE)).await;
     assert!(
         reason.contains("\"allkeys-lru\", which may evict the key"),
         "{reason}"
     );
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
-    must_work(&handle(redis.port(), &DURABLE)).await;
+    must_work(&server(redis.port(), &DURABLE)).await;
 }
 
 #[tokio::test]
@@ -80,8 +80,8 @@ async fn a_server_that_tells_nothing_of_its_settings_is_not_trusted() {
         return;
     }
     let redis = redis_without("CONFIG");
-    must_work(&handle(redis.port(), &[])).await;
-    let reason = refusal(&handle(redis.port(), &DURABLE)).await;
+    must_work(&server(redis.port(), &[])).await;
+    let reason = refusal(&server(redis.port(), &DURABLE)).await;
     let expected =
         "the server may lose numbers: its settings are unknown (CONFIG GET was refused: ERR ";
     assert!(reason.contains(expected), "{reason}");
@@ -112,7 +112,7 @@ async fn durability_that_is_lost_later_stops_every_handle_and_comes_back_without
 #[tokio::test]
 async fn too_few_replicas_are_named_and_cost_no_numbers() {
     let Some(primary) = start() else { return };
-    let store = handle(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
+    let store = server(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
     let reason = refusal(&store).await;
     let expected = "the replicas that follow are 0, but REDIS_MIN_REPLICAS is 1; ";
     assert!(reason.contains(expected), "{reason}");
@@ -131,7 +131,7 @@ async fn a_block_that_the_replica_does_not_confirm_is_thrown_away() {
         replica_of: Some(primary.addr()),
         ..Options::default()
     });
-    let store = handle(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
+    let store = server(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
     assert_eq!(first(&store).await, 1);
     replica.pause();
     let error = reserve(&store, 5).await.unwrap_err();
@@ -151,7 +151,7 @@ async fn a_replica_that_falls_silent_is_noticed_by_the_check() {
         replica_of: Some(primary.addr()),
         ..Options::default()
     });
-    let store = handle(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
+    let store = server(primary.port(), &[("REDIS_MIN_REPLICAS", "1")]);
     must_work(&store).await;
     let taken = primary.cli(&["GET", "sequence:numbers"]);
     replica.pause();

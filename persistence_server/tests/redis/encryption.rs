@@ -5,7 +5,7 @@ use e2e::{
     tls::Tls,
 };
 
-use crate::{handle, must_work, refusal, skipped, try_server};
+use crate::{must_work, refusal, server, skipped, try_server};
 
 fn encrypted(tls: &Tls) -> Redis {
     Redis::start_with(Options {
@@ -29,7 +29,7 @@ async fn a_server_that_the_authority_vouches_for_is_used() {
             ("REDIS_TLS_CA_FILE", &ca),
             ("REDIS_DB", "1"),
         ];
-        must_work(&handle(redis.port(), &variables)).await;
+        must_work(&server(redis.port(), &variables)).await;
     }
 }
 
@@ -42,12 +42,12 @@ async fn a_server_that_another_authority_vouches_for_is_refused() {
     let another = Tls::new();
     let other = another.ca().display().to_string();
     let variables = [("REDIS_TLS", "on"), ("REDIS_TLS_CA_FILE", &*other)];
-    let reason = refusal(&handle(redis.port(), &variables)).await;
+    let reason = refusal(&server(redis.port(), &variables)).await;
     assert!(
         reason.contains("the TLS handshake failed: invalid peer certificate"),
         "{reason}"
     );
-    let reason = refusal(&handle(redis.port(), &[("REDIS_TLS", "on")])).await;
+    let reason = refusal(&server(redis.port(), &[("REDIS_TLS", "on")])).await;
     assert!(reason.contains("UnknownIssuer"), "{reason}");
 }
 
@@ -57,14 +57,14 @@ async fn encryption_on_one_side_only_is_an_error_with_a_reason() {
         return;
     }
     let redis = encrypted(&Tls::new());
-    let reason = refusal(&handle(redis.port(), &[])).await;
+    let reason = refusal(&server(redis.port(), &[])).await;
     assert!(
         reason.contains("the server may want TLS (REDIS_TLS=on)"),
         "{reason}"
     );
 
     let plain = Redis::start();
-    let reason = refusal(&handle(plain.port(), &[("REDIS_TLS", "on")])).await;
+    let reason = refusal(&server(plain.port(), &[("REDIS_TLS", "on")])).await;
     assert!(reason.ends_with("the server may not speak TLS"), "{reason}");
 }
 

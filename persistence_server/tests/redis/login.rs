@@ -3,7 +3,7 @@
 use e2e::store::{Redis, redis::Options};
 use sequence::Store as _;
 
-use crate::{handle, must_work, redis_without, refusal, server, skipped, start};
+use crate::{must_work, redis_without, refusal, server, skipped, start};
 
 fn with_password(password: &str) -> Redis {
     Redis::start_with(Options {
@@ -18,13 +18,13 @@ async fn the_right_password_is_accepted() {
         return;
     }
     let redis = with_password("open sesame");
-    must_work(&handle(redis.port(), &[("REDIS_PASSWORD", "open sesame")])).await;
+    must_work(&server(redis.port(), &[("REDIS_PASSWORD", "open sesame")])).await;
     let named = [
         ("REDIS_USERNAME", "default"),
         ("REDIS_PASSWORD", "open sesame"),
         ("REDIS_DB", "1"),
     ];
-    must_work(&handle(redis.port(), &named)).await;
+    must_work(&server(redis.port(), &named)).await;
 }
 
 #[tokio::test]
@@ -50,14 +50,14 @@ async fn a_password_that_is_missing_or_not_wanted_is_told_apart() {
         return;
     }
     let redis = with_password("open sesame");
-    let reason = refusal(&handle(redis.port(), &[])).await;
+    let reason = refusal(&server(redis.port(), &[])).await;
     assert!(
         reason.ends_with("a password is required (REDIS_PASSWORD)"),
         "{reason}"
     );
 
     let open = Redis::start();
-    let reason = refusal(&handle(open.port(), &[("REDIS_PASSWORD", "swordfish")])).await;
+    let reason = refusal(&server(open.port(), &[("REDIS_PASSWORD", "swordfish")])).await;
     assert!(
         reason.contains("the server has no password for its default user"),
         "{reason}"
@@ -72,7 +72,7 @@ async fn a_server_that_quotes_the_login_back_is_not_quoted() {
     }
     // Without that command it answers: unknown command, with args beginning with the password.
     let redis = redis_without("AUTH");
-    let reason = refusal(&handle(redis.port(), &[("REDIS_PASSWORD", "swordfish")])).await;
+    let reason = refusal(&server(redis.port(), &[("REDIS_PASSWORD", "swordfish")])).await;
     assert!(reason.contains("the login was refused"), "{reason}");
     assert!(!reason.contains("swordfish"), "{reason}");
 }
@@ -105,10 +105,10 @@ const COUNTER: [(&str, &str); 3] = [
 async fn a_user_needs_no_more_than_the_documented_rights() {
     let Some(redis) = start() else { return };
     add_user(&redis, &RIGHTS);
-    let store = handle(redis.port(), &COUNTER);
+    let store = server(redis.port(), &COUNTER);
     must_work(&store).await;
     store.raise_above(100).await.unwrap();
-    must_work(&handle(
+    must_work(&server(
         redis.port(),
         &[&COUNTER[..], &[("REDIS_DB", "1")]].concat(),
     ))
@@ -132,7 +132,7 @@ async fn a_right_that_is_missing_is_named() {
             .filter(|right| *right != missing)
             .collect();
         add_user(&redis, &rights);
-        let store = handle(redis.port(), &COUNTER);
+        let store = server(redis.port(), &COUNTER);
         let reason = refusal(&store).await;
         assert!(reason.contains(named), "{missing}: {reason}");
         add_user(&redis, &RIGHTS);

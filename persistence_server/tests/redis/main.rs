@@ -67,10 +67,6 @@ fn server(port: u16, variables: &[(&str, &str)]) -> RedisStore {
     try_server(port, variables).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn handle(port: u16, variables: &[(&str, &str)]) -> RedisStore {
-    server(port, variables).clone()
-}
-
 async fn reserve(sequence: &impl Sequence, count: u32) -> Result<Block, String> {
     let count = Count::new(count).expect("a valid count");
     sequence.reserve(count).await.map_err(|error| error.chain())

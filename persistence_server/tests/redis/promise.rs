@@ -10,7 +10,7 @@ use e2e::{
 use sequence::{Count, Error, MAX_NUMBER, Marks, Ratchet, Sequence as _, Store as _, contract};
 use tokio::time::{sleep, timeout};
 
-use crate::{first, handle, refusal, reserve, server, skipped, start};
+use crate::{first, refusal, reserve, server, skipped, start};
 
 #[tokio::test]
 async fn the_redis_store_passes_the_contract() {
@@ -39,9 +39,9 @@ async fn the_redis_store_passes_the_contract_with_a_replica_that_confirms() {
 #[tokio::test]
 async fn sequences_and_databases_in_one_server_do_not_disturb_each_other() {
     let Some(redis) = start() else { return };
-    let one = handle(redis.port(), &[("SEQUENCE", "one")]);
-    let two = handle(redis.port(), &[("SEQUENCE", "two")]);
-    let elsewhere = handle(redis.port(), &[("SEQUENCE", "one"), ("REDIS_DB", "3")]);
+    let one = server(redis.port(), &[("SEQUENCE", "one")]);
+    let two = server(redis.port(), &[("SEQUENCE", "two")]);
+    let elsewhere = server(redis.port(), &[("SEQUENCE", "one"), ("REDIS_DB", "3")]);
     for number in 1..=3 {
         assert_eq!(first(&one).await, number);
         assert_eq!(first(&two).await, number);
@@ -49,7 +49,7 @@ async fn sequences_and_databases_in_one_server_do_not_disturb_each_other() {
     }
     assert_eq!(redis.cli(&["GET", "sequence:one"]), "3");
     assert_eq!(redis.cli(&["-n", "3", "GET", "sequence:one"]), "3");
-    let nowhere = handle(redis.port(), &[("REDIS_DB", "99")]);
+    let nowhere = server(redis.port(), &[("REDIS_DB", "99")]);
     let reason = refusal(&nowhere).await;
     assert!(reason.contains("SELECT 99 was refused: ERR DB index is out of range"));
 }
@@ -58,7 +58,7 @@ async fn sequences_and_databases_in_one_server_do_not_disturb_each_other() {
 async fn a_value_set_by_hand_is_continued() {
     let Some(redis) = start() else { return };
     redis.cli(&["SET", "sequence:numbers", "41"]);
-    assert_eq!(first(&handle(redis.port(), &[])).await, 42);
+    assert_eq!(first(&server(redis.port(), &[])).await, 42);
 }
 
 #[tokio::test]
@@ -93,8 +93,8 @@ async fn handles_that_race_at_the_end_stop_exactly_there() {
 async fn the_late_reply_to_a_dropped_call_reaches_nobody() {
     let Some(redis) = start() else { return };
     let proxy = Proxy::start(redis.addr());
-    let one = handle(proxy.port(), &[]);
-    let two = handle(redis.port(), &[]);
+    let one = server(proxy.port(), &[]);
+    let two = server(redis.port(), &[]);
     assert_eq!(first(&one).await, 1);
     proxy.set(Fault::Latency {
         delay: Duration::from_secs(600),
@@ -129,7 +129,7 @@ async fn a_server_that_comes_later_is_used_when_it_is_there() {
     let nothing = Port::free();
     let proxy = Proxy::start(nothing.addr());
     proxy.set(Fault::Refuse);
-    let store = handle(proxy.port(), &[]);
+    let store = server(proxy.port(), &[]);
     for _ in 0..2 {
         let reason = refusal(&store).await;
         let at = format!("redis at 127.0.0.1:{}", proxy.port());
@@ -146,7 +146,7 @@ async fn a_server_that_comes_later_is_used_when_it_is_there() {
 #[tokio::test]
 async fn a_server_that_is_silent_is_given_up_within_an_attempt() {
     let Some(redis) = start() else { return };
-    let store = handle(redis.port(), &[]);
+    let store = server(redis.port(), &[]);
     redis.pause();
     let two_seconds = Duration::from_secs(2);
     let checked = timeout(two_seconds, store.check()).await;
@@ -160,7 +160,7 @@ async fn a_server_that_is_silent_is_given_up_within_an_attempt() {
 #[tokio::test]
 async fn a_kept_connection_and_a_new_one_that_hang_are_given_up_within_one_attempt() {
     let Some(redis) = start() else { return };
-    let store = handle(redis.port(), &[]);
+    let store = server(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     redis.pause();
     // From here on time passes only where nothing else happens.

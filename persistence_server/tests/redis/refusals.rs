@@ -15,7 +15,7 @@ use e2e::{
 };
 use sequence::Store as _;
 
-use crate::{first, handle, must_work, refusal, reserve, skipped, start};
+use crate::{first, must_work, refusal, reserve, server, skipped, start};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -37,7 +37,7 @@ async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left
         "99999999999999999999999",
     ] {
         redis.cli(&["SET", "sequence:numbers", bad]);
-        let store = handle(redis.port(), &[]);
+        let store = server(redis.port(), &[]);
         let reason = refusal(&store).await;
         let expected = format!(
             "the value of the key sequence:numbers is {bad:?}, \
@@ -49,7 +49,7 @@ async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left
     }
     redis.cli(&["DEL", "sequence:numbers"]);
     redis.cli(&["RPUSH", "sequence:numbers", "1"]);
-    let reason = refusal(&handle(redis.port(), &[])).await;
+    let reason = refusal(&server(redis.port(), &[])).await;
     assert!(
         reason.contains("sequence:numbers is of another type"),
         "{reason}"
@@ -59,7 +59,7 @@ async fn a_stored_value_that_is_not_a_number_of_the_sequence_is_refused_and_left
 #[tokio::test]
 async fn a_value_that_is_spoilt_later_stops_a_handle_that_worked() {
     let Some(redis) = start() else { return };
-    let store = handle(redis.port(), &[]);
+    let store = server(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     for bad in ["abc", "007", "-3", "9007199254740993"] {
         redis.cli(&["SET", "sequence:numbers", bad]);
@@ -76,7 +76,7 @@ async fn a_value_that_is_spoilt_later_stops_a_handle_that_worked() {
 #[tokio::test]
 async fn a_key_with_an_expiry_is_refused() {
     let Some(redis) = start() else { return };
-    let store = handle(redis.port(), &[]);
+    let store = server(redis.port(), &[]);
     first(&store).await;
     redis.cli(&["EXPIRE", "sequence:numbers", "1000"]);
     let reason = refusal(&store).await;
@@ -96,7 +96,7 @@ async fn a_replica_is_refused_even_where_it_would_take_writes() {
         settings: vec![("replica-read-only", "no".to_owned())],
         ..Options::default()
     });
-    let reason = refusal(&handle(replica.port(), &[])).await;
+    let reason = refusal(&server(replica.port(), &[])).await;
     assert!(reason.contains("it is a replica"), "{reason}");
 }
 
@@ -106,7 +106,7 @@ async fn a_primary_that_is_demoted_under_a_connection_is_refused() {
         return;
     }
     let (other, primary) = (Redis::start(), Redis::start());
-    let store = handle(primary.port(), &[]);
+    let store = server(primary.port(), &[]);
     assert_eq!(first(&store).await, 1);
     let port = other.port().to_string();
     primary.cli(&["REPLICAOF", "127.0.0.1", &port]);
@@ -127,7 +127,7 @@ async fn a_sentinel_is_refused() {
         .arg(&file)
         .arg("--sentinel");
     let _sentinel = e2e::process::Process::start(&launch);
-    let store = handle(port.number(), &[]);
+    let store = server(port.number(), &[]);
     let reason = e2e::wait::until("the sentinel", std::time::Duration::from_secs(10), || {
         std::net::TcpStream::connect(port.addr()).ok()
     });
@@ -147,14 +147,14 @@ async fn something_that_is_not_redis_is_recognised() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         }
     });
-    let reason = refusal(&handle(port, &[])).await;
+    let reason = refusal(&server(port, &[])).await;
     assert!(reason.ends_with("may not be Redis"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_server_that_reads_and_refuses_writes_is_down_until_it_takes_them() {
     let Some(redis) = start() else { return };
-    let store = handle(redis.port(), &[]);
+    let store = server(redis.port(), &[]);
     assert_eq!(first(&store).await, 1);
     let set = |name: &str, value: &str| drop(redis.cli(&["CONFIG", "SET", name, value]));
     // Where its snapshot should be is a directory, so that it cannot be written.
@@ -214,7 +214,7 @@ async fn a_node_of_a_cluster_says_that_it_is_one() {
         settings: vec![("cluster-enabled", "yes".to_owned())],
         ..Options::default()
     });
-    let store = handle(cluster.port(), &[]);
+    let store = server(cluster.port(), &[]);
     let reason = refusal(&store).await;
     let expected = "it is a node of a Redis Cluster, which is not supported (CLUSTERDOWN ";
     assert!(reason.contains(expected), "{reason}");
@@ -224,7 +224,7 @@ async fn a_node_of_a_cluster_says_that_it_is_one() {
 async fn a_server_that_spoke_plainly_before_is_not_said_to_want_tls() {
     let Some(redis) = start() else { return };
     let proxy = Proxy::start(redis.addr());
-    let store = handle(proxy.port(), &[]);
+    let store = server(proxy.port(), &[]);
     assert_eq!(first(&store).await, 1);
     proxy.set(Fault::Truncate { bytes: 0 });
     let reason = refusal(&store).await;
@@ -232,7 +232,7 @@ async fn a_server_that_spoke_plainly_before_is_not_said_to_want_tls() {
         reason.contains("before the answer was complete"),
         "{reason}"
     );
-    let other = handle(proxy.port(), &[]);
+    let other = server(proxy.port(), &[]);
     let reason = refusal(&other).await;
     assert!(reason.contains("may want TLS"), "{reason}");
 }
