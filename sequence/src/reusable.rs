@@ -1,6 +1,6 @@
 //! A connection that is used again for the next call, and given up on any doubt.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A connection that knows whether it may carry another call.
 pub trait Idle {
@@ -41,34 +41,29 @@ impl<C: Idle> Reusable<C> {
     /// Those of `open`, or of `call` where it was answered or had a new connection.
     pub async fn call<T, E>(
         &self,
-        open: impl AsyncFnOnce() -> Result<C, E>,
+        open: impl AsyncFn() -> Result<C, E>,
         call: impl AsyncFn(&mut C) -> Result<T, E>,
     ) -> Result<T, E> {
-        let kept = self.lock().take();
-        if let Some(connection) = kept {
-            let (result, is_idle) = self.call_over(connection, &call).await;
-            if result.is_ok() || is_idle {
+        loop {
+            let kept = self.lock().take();
+            let is_new = kept.is_none();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => open().await?,
+            };
+            let result = call(&mut connection).await;
+            let is_idle = connection.is_idle();
+            if is_idle {
+                let other = self.lock().replace(connection);
+                debug_assert!(other.is_none(), "a handle is used for one call at a time");
+            }
+            if is_new || is_idle || result.is_ok() {
                 return result;
             }
         }
-        self.call_over(open().await?, &call).await.0
     }
 
-    async fn call_over<T, E>(
-        &self,
-        mut connection: C,
-        call: &impl AsyncFn(&mut C) -> Result<T, E>,
-    ) -> (Result<T, E>, bool) {
-        let result = call(&mut connection).await;
-        let is_idle = connection.is_idle();
-        if is_idle {
-            let other = self.lock().replace(connection);
-            debug_assert!(other.is_none(), "a handle is used for one call at a time");
-        }
-        (result, is_idle)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<C>> {
+    fn lock(&self) -> MutexGuard<'_, Option<C>> {
         // The value is replaced whole, so a panic elsewhere cannot have left half of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
