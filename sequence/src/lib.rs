@@ -8,7 +8,6 @@
 //! * [`wire`] is the JSON that carries blocks between services.
 //! * `contract` (with the feature of that name) is the suite that every implementation must pass.
 
-mod backoff;
 mod block;
 mod coalescer;
 #[cfg(any(test, feature = "contract"))]
@@ -21,7 +20,6 @@ pub mod wire;
 use async_trait::async_trait;
 
 pub use crate::{
-    backoff::Backoff,
     block::{Block, Count, InvalidBlock, InvalidCount, MAX_NUMBER},
     coalescer::{Coalescer, Counter, Limits, Monitor},
     error::{Cause, Error},

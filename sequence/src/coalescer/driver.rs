@@ -13,17 +13,77 @@ use tokio::{
 };
 
 use super::{Limits, Monitor, Waiter};
-use crate::{Backoff, Block, Count, Error, Sequence};
+use crate::{Block, Count, Error, Sequence};
 
-pub(super) struct Driver<S> {
-    sequence: S,
-    attempt: Duration,
+/// How long the task waits at most before its second attempt, twice as long before each further
+/// one, and up to [`LONGEST_WAIT`]: quick for a restart, no more than about four attempts a second
+/// at something that stays down, and with one attempt of 2 s less than 3 s after its return.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Serves the queue until no handle of it is left.
+pub(super) async fn run(
+    sequence: impl Sequence,
+    limits: Limits,
     monitor: Monitor,
-    queue: Queue,
-    /// How many of the queue must go alone. After a failure that is the first: while nothing
-    /// answers, each attempt may skip what it asks for. At the end of the sequence it is all of
-    /// a batch that goes past it, since the first of them may still fit.
-    singly: usize,
+    arrivals: UnboundedReceiver<Waiter>,
+) {
+    let mut queue = Queue {
+        arrivals,
+        waiters: VecDeque::new(),
+        deadline: limits.deadline,
+        last_error: None,
+        singly: 0,
+    };
+    let mut longest_wait = FIRST_WAIT;
+    while queue.gather().await {
+        let Some(mut batch) = queue.seal() else {
+            continue;
+        };
+        let limit = Instant::now() + limits.attempt;
+        let reserve = sequence.reserve(batch.total);
+        let result = match queue.watch(&mut batch, limit, reserve).await {
+            None => Err(Error::TimedOut),
+            Some(Ok(block)) if block.count() != batch.total => {
+                Err(Error::unavailable("block size does not match the request"))
+            }
+            Some(result) => result,
+        };
+        if matches!(result, Ok(_) | Err(Error::Exhausted)) {
+            monitor.recovered();
+            queue.last_error = None;
+            longest_wait = FIRST_WAIT;
+        }
+        match result {
+            Ok(block) => {
+                monitor.reserved(block);
+                batch.deliver(block);
+            }
+            Err(error) if error.is_transient() => {
+                monitor.failed(&error);
+                queue.last_error = Some(error);
+                // Full jitter: callers that failed together do not come back together
+                // ("Exponential Backoff And Jitter", AWS Architecture Blog).
+                let retry = Instant::now() + longest_wait.mul_f64(fastrand::f64());
+                longest_wait = (longest_wait * 2).min(LONGEST_WAIT);
+                queue.watch(&mut batch, retry, pending::<()>()).await;
+                queue.singly = 1;
+                queue.put_back(batch);
+            }
+            Err(Error::Exhausted) if batch.waiters.len() > 1 => {
+                queue.singly = batch.waiters.len();
+                queue.put_back(batch);
+            }
+            Err(error) => {
+                if !matches!(error, Error::Exhausted) {
+                    monitor.failed(&error);
+                }
+                for waiter in batch.waiters {
+                    let _ = waiter.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
 }
 
 /// Callers that wait for a batch.
@@ -35,6 +95,10 @@ struct Queue {
     deadline: Duration,
     /// Why the latest attempt failed.
     last_error: Option<Error>,
+    /// How many must go alone. After a failure that is the first: while nothing answers, each
+    /// attempt may skip what it asks for. At the end of the sequence it is all of a batch that
+    /// goes past it, since the first of them may still fit.
+    singly: usize,
 }
 
 /// Callers whose numbers are asked for in one call. No caller joins once it is sealed.
@@ -43,107 +107,6 @@ struct Batch {
     total: Count,
     /// Numbers of callers that were at the front and whose deadline has passed.
     expired: u64,
-}
-
-impl<S: Sequence> Driver<S> {
-    pub(super) fn new(
-        sequence: S,
-        limits: Limits,
-        monitor: Monitor,
-        arrivals: UnboundedReceiver<Waiter>,
-    ) -> Self {
-        Self {
-            sequence,
-            attempt: limits.attempt,
-            monitor,
-            queue: Queue {
-                arrivals,
-                waiters: VecDeque::new(),
-                deadline: limits.deadline,
-                last_error: None,
-            },
-            singly: 0,
-        }
-    }
-
-    /// Serves the queue until no handle of it is left.
-    pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::default();
-        while self.queue.gather().await {
-            let Some(mut batch) = self.seal() else {
-                continue;
-            };
-            let limit = Instant::now() + self.attempt;
-            let reserve = self.sequence.reserve(batch.total);
-            let result = match self.queue.watch(&mut batch, limit, reserve).await {
-                None => Err(Error::TimedOut),
-                Some(Ok(block)) if block.count() != batch.total => {
-                    Err(Error::unavailable("block size does not match the request"))
-                }
-                Some(result) => result,
-            };
-            if matches!(result, Ok(_) | Err(Error::Exhausted)) {
-                self.monitor.recovered();
-                self.queue.last_error = None;
-                backoff.reset();
-            }
-            match result {
-                Ok(block) => {
-                    self.monitor.reserved(block);
-                    batch.deliver(block);
-                }
-                Err(error) if error.is_transient() => {
-                    self.monitor.failed(&error);
-                    self.queue.last_error = Some(error);
-                    let retry = Instant::now() + backoff.next_wait();
-                    self.queue.watch(&mut batch, retry, pending::<()>()).await;
-                    self.singly = 1;
-                    self.queue.put_back(batch);
-                }
-                Err(Error::Exhausted) if batch.waiters.len() > 1 => {
-                    self.singly = batch.waiters.len();
-                    self.queue.put_back(batch);
-                }
-                Err(error) => {
-                    if !matches!(error, Error::Exhausted) {
-                        self.monitor.failed(&error);
-                    }
-                    batch.fail(&error);
-                }
-            }
-        }
-    }
-
-    /// Takes from the queue as many callers as one reservation can serve, without those that
-    /// have hung up.
-    fn seal(&mut self) -> Option<Batch> {
-        let waiters = &mut self.queue.waiters;
-        waiters.retain(|waiter| !waiter.answer.is_closed());
-        let most = if self.singly > 0 { 1 } else { waiters.len() };
-        let mut size = 0;
-        let mut total = None;
-        for waiter in waiters.iter().take(most) {
-            let sum = match total {
-                None => Some(waiter.count),
-                Some(total) => waiter.count.checked_add(total),
-            };
-            if sum.is_none() {
-                break;
-            }
-            total = sum;
-            size += 1;
-        }
-        self.singly = self.singly.saturating_sub(size);
-        debug_assert!(
-            waiters.iter().is_sorted_by_key(|waiter| waiter.deadline),
-            "callers expire in the order in which they came"
-        );
-        Some(Batch {
-            total: total?,
-            waiters: waiters.drain(..size).collect(),
-            expired: 0,
-        })
-    }
 }
 
 impl Queue {
@@ -162,6 +125,35 @@ impl Queue {
         }
         self.take_arrivals();
         true
+    }
+
+    /// Takes from the queue as many callers as one reservation can serve, without those that
+    /// have hung up.
+    fn seal(&mut self) -> Option<Batch> {
+        self.waiters.retain(|waiter| !waiter.answer.is_closed());
+        debug_assert!(
+            self.waiters
+                .iter()
+                .is_sorted_by_key(|waiter| waiter.deadline),
+            "callers expire in the order in which they came"
+        );
+        let most = if self.singly > 0 { 1 } else { usize::MAX };
+        let mut waiting = self.waiters.iter().take(most);
+        let mut total = waiting.next()?.count;
+        let mut size = 1;
+        for waiter in waiting {
+            let Some(sum) = total.checked_add(waiter.count) else {
+                break;
+            };
+            total = sum;
+            size += 1;
+        }
+        self.singly = self.singly.saturating_sub(size);
+        Some(Batch {
+            total,
+            waiters: self.waiters.drain(..size).collect(),
+            expired: 0,
+        })
     }
 
     fn take_arrivals(&mut self) {
@@ -198,10 +190,9 @@ impl Queue {
         }
     }
 
-    fn put_back(&mut self, batch: Batch) {
-        for waiter in batch.waiters.into_iter().rev() {
-            self.waiters.push_front(waiter);
-        }
+    fn put_back(&mut self, mut batch: Batch) {
+        batch.waiters.append(&mut self.waiters);
+        self.waiters = batch.waiters;
     }
 }
 
@@ -216,12 +207,6 @@ impl Batch {
             let _ = waiter.answer.send(part);
         }
         assert_eq!(next, block.last() + 1, "the parts add up to the block");
-    }
-
-    fn fail(self, error: &Error) {
-        for waiter in self.waiters {
-            let _ = waiter.answer.send(Err(error.clone()));
-        }
     }
 }
 

@@ -20,7 +20,6 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::driver::Driver;
 use crate::{Block, Count, Error, Sequence};
 
 /// Bounds on what a [`Coalescer`] lets its callers and its sequence do.
@@ -72,7 +71,7 @@ impl Coalescer {
     /// Outside of a `LocalSet` or a local Tokio runtime.
     pub fn start<S: Sequence + 'static>(sequence: S, limits: Limits, monitor: Monitor) -> Self {
         let (arrivals, queue) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(Driver::new(sequence, limits, monitor, queue).run());
+        tokio::task::spawn_local(driver::run(sequence, limits, monitor, queue));
         Self {
             arrivals,
             waiting: Rc::default(),

@@ -315,7 +315,23 @@ async fn at_the_deadline_a_caller_learns_what_is_wrong() {
             waited >= LIMITS.deadline && waited < LIMITS.deadline.mul_f64(1.1),
             "{waited:?}"
         );
-        assert!(sequence.calls().len() < 100, "attempts back off");
+        let calls = sequence.calls().len();
+        assert!((20..100).contains(&calls), "attempts back off: {calls}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_recovery_waits_begin_short_again() {
+    on_one_thread(async |sequence, coalescer| {
+        for (failures, longest_ms) in [(8, u128::MAX), (1, 21)] {
+            let refusals = (0..failures).map(|_| Error::unavailable("refused"));
+            sequence.0.failures.borrow_mut().extend(refusals);
+            let start = Instant::now();
+            coalescer.reserve(Count::ONE).await.unwrap();
+            let waited = start.elapsed().as_millis();
+            assert!(waited <= longest_ms, "{waited} ms");
+        }
     })
     .await;
 }
