@@ -9,6 +9,7 @@ use std::{io, num::NonZeroU16};
 
 use async_trait::async_trait;
 use chassis::{connect, settings::Host};
+use httparse::Status::{Complete, Partial};
 use sequence::{
     Block, Count, Error, Idle, Reusable, Sequence, Store,
     wire::{self, EXHAUSTED},
@@ -47,7 +48,7 @@ impl HttpSequence {
         method: &str,
         path: &str,
         read: impl Fn(Answer) -> Result<T, HttpError>,
-    ) -> Result<T, HttpError> {
+    ) -> Result<T, Error> {
         let open = async || HttpConnection::open(&self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
             let result = read(connection.exchange(method, path).await?);
@@ -55,14 +56,11 @@ impl HttpSequence {
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
             result
         };
-        self.connection.call(open, exchange).await
-    }
-
-    fn error(&self, error: HttpError) -> Error {
-        match error {
+        let result = self.connection.call(open, exchange).await;
+        result.map_err(|error| match error {
             HttpError::Exhausted => Error::Exhausted,
             error => Error::unavailable(format!("{}: {error}", self.target())),
-        }
+        })
     }
 }
 
@@ -74,8 +72,7 @@ impl Sequence for HttpSequence {
                 .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
             _ => Err(answer.refusal()),
         };
-        let block = self.call("GET", &wire::request_target(count), read).await;
-        block.map_err(|error| self.error(error))
+        self.call("GET", &wire::request_target(count), read).await
     }
 }
 
@@ -96,34 +93,24 @@ impl Store for HttpSequence {
             ..500 => Ok(answer.last.unwrap_or(0)),
             _ => Err(answer.refusal()),
         };
-        let last = self.call("OPTIONS", "/", read).await;
-        last.map_err(|error| self.error(error))
+        self.call("OPTIONS", "/", read).await
     }
 }
 
 /// Why there is no answer, or which.
 #[derive(Debug, thiserror::Error)]
 enum HttpError {
-    #[error("connection refused")]
-    Refused,
-
-    #[error("{0}")]
-    Connect(io::Error),
-
-    #[error("connection broken: {0}")]
-    Broken(#[from] io::Error),
-
-    #[error("connection closed before the answer was complete")]
-    Closed,
+    #[error("the sequence is exhausted")]
+    Exhausted,
 
     #[error("unexpected reply: {0}")]
     UnexpectedReply(&'static str),
 
-    #[error("answered {status}{}", .detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
-    Status { status: u16, detail: Option<String> },
+    #[error("connection broken: {0}")]
+    Broken(#[from] io::Error),
 
-    #[error("the sequence is exhausted")]
-    Exhausted,
+    #[error("{0}")]
+    Other(String),
 }
 
 /// The largest answer, head and body, in bytes. A block of numbers and a problem are far smaller.
@@ -160,13 +147,11 @@ impl Answer {
             detail: String,
         }
 
-        let problem: Option<Problem> = serde_json::from_slice(&self.body).ok();
-        match problem {
-            Some(problem) if problem.r#type == EXHAUSTED => HttpError::Exhausted,
-            problem => HttpError::Status {
-                status: self.status,
-                detail: problem.map(|problem| problem.detail),
-            },
+        let status = self.status;
+        match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(problem) if problem.r#type == EXHAUSTED => HttpError::Exhausted,
+            Ok(problem) => HttpError::Other(format!("answered {status}: {}", problem.detail)),
+            Err(_) => HttpError::Other(format!("answered {status}")),
         }
     }
 }
@@ -179,13 +164,13 @@ impl Idle for HttpConnection {
 
 impl HttpConnection {
     async fn open(host: &Host, port: u16) -> Result<Self, HttpError> {
-        let stream = connect(host.as_str(), port)
-            .await
-            .map_err(|error| match error.kind() {
+        let stream = connect(host.as_str(), port).await.map_err(|error| {
+            HttpError::Other(match error.kind() {
                 // Without the number of the error.
-                io::ErrorKind::ConnectionRefused => HttpError::Refused,
-                _ => HttpError::Connect(error),
-            })?;
+                io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+                _ => error.to_string(),
+            })
+        })?;
         Ok(Self {
             stream,
             idle: true,
@@ -205,7 +190,8 @@ impl HttpConnection {
         self.buffer.clear();
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(HttpError::Closed);
+                let reason = "connection closed before the answer was complete";
+                return Err(HttpError::Other(reason.to_owned()));
             }
             if let Some(answer) = parse(&self.buffer).map_err(HttpError::UnexpectedReply)? {
                 self.idle = answer.keeps_connection;
@@ -222,10 +208,9 @@ impl HttpConnection {
 fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut fields);
-    let start = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(start)) => start,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err("its head does not parse"),
+    let parsed = head.parse(bytes).map_err(|_| "its head does not parse")?;
+    let Complete(start) = parsed else {
+        return Ok(None);
     };
     let (mut length, mut chunked, mut last) = (None, false, None);
     let mut keeps_connection = head.version == Some(1);
@@ -279,13 +264,12 @@ fn whole(bytes: &[u8], length: usize) -> Result<Option<Vec<u8>>, &'static str> {
 
 /// The body in these chunks (RFC 9112, section 7.1); none if it is not complete yet.
 fn join_chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
-    const END: &[u8] = b"\r\n";
     let mut body = Vec::new();
     loop {
-        let (start, size) = match httparse::parse_chunk_size(bytes) {
-            Ok(httparse::Status::Complete((start, size))) => (start, size),
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err("the size of a chunk is not a number"),
+        let parsed = httparse::parse_chunk_size(bytes);
+        let Complete((start, size)) = parsed.map_err(|_| "the size of a chunk is not a number")?
+        else {
+            return Ok(None);
         };
         bytes = &bytes[start..];
         if size == 0 {
@@ -298,20 +282,20 @@ fn join_chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
         let Some((chunk, rest)) = bytes.split_at_checked(size) else {
             return Ok(None);
         };
-        match rest.get(..END.len()) {
-            None => return Ok(None),
-            Some(END) => bytes = &rest[END.len()..],
-            Some(_) => return Err("a chunk is longer than its size"),
-        }
+        bytes = match rest {
+            [b'\r', b'\n', rest @ ..] => rest,
+            [] | [b'\r'] => return Ok(None),
+            _ => return Err("a chunk is longer than its size"),
+        };
         body.extend_from_slice(chunk);
     }
     // The trailer fields say nothing about the block.
     let mut trailers = [httparse::EMPTY_HEADER; 32];
-    match httparse::parse_headers(bytes, &mut trailers) {
-        Ok(httparse::Status::Complete((end, _))) if end == bytes.len() => Ok(Some(body)),
-        Ok(httparse::Status::Complete(_)) => Err("it is longer than its body"),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err("its trailer fields do not parse"),
+    let parsed = httparse::parse_headers(bytes, &mut trailers);
+    match parsed.map_err(|_| "its trailer fields do not parse")? {
+        Complete((end, _)) if end < bytes.len() => Err("it is longer than its body"),
+        Complete(_) => Ok(Some(body)),
+        Partial => Ok(None),
     }
 }
 
