@@ -10,8 +10,10 @@ use std::{
 
 use e2e::{
     http::{self, Connection},
+    launch::Launch,
     metrics::metric,
-    process::Signal,
+    port::Port,
+    process::{Process, Signal},
     service::{Service, binary_path},
     soak::{figure, scaled},
     wait,
@@ -19,7 +21,9 @@ use e2e::{
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
-use crate::started::{SOON, file, hash, hello, in_front_of, is_ready, memory, not_ready_because};
+use crate::started::{
+    SOON, file, hash, hello, in_front_of, is_ready, memory, not_ready_because, ready,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -66,7 +70,6 @@ fn a_process_without_its_dependency_waits_for_it_quietly() {
     figure(format_args!(
         "a dependency that arrives is used after {late:.1?}"
     ));
-    assert!(late < Duration::from_secs(5), "{late:?}");
 }
 
 #[test]
@@ -90,12 +93,12 @@ fn readiness_follows_the_dependency_and_liveness_does_not() {
     let (mut persistence, _dir) = file();
     let hash = hash(&persistence);
     persistence.kill9();
-    wait::until("503", Duration::from_secs(8), || {
+    wait::until("503", SOON, || {
         (!is_ready(&hash)).then_some(())
     });
     assert_eq!(http::get(hash.admin_addr(), "/livez").unwrap().status, 200);
     persistence.restart();
-    wait::until("200", Duration::from_secs(8), || {
+    wait::until("200", SOON, || {
         is_ready(&hash).then_some(())
     });
 }
@@ -112,7 +115,7 @@ fn a_paused_dependency_is_noticed_and_requests_are_answered_at_their_deadline() 
     let answer = http::get(hash.addr(), "/").unwrap();
     assert_eq!(answer.status, 504, "{}", answer.text());
     let took = begin.elapsed().as_secs_f64();
-    assert!((3.0..5.0).contains(&took), "{took} s");
+    assert!((3.0..9.0).contains(&took), "{took} s, not the default of 10");
     wait::until("503", SOON, || (!is_ready(&hash)).then_some(()));
     persistence.signal(Signal::CONT);
     wait::until("200", SOON, || is_ready(&hash).then_some(()));
@@ -220,7 +223,7 @@ fn assert_no_loss(clients: usize, client: impl Fn(SocketAddr) -> usize + Sync) {
 
 #[test]
 fn idle_connections_do_not_hold_up_the_stop() {
-    let service = hello();
+    let service = ready(Service::builder("hello_server").env("SHUTDOWN_TIMEOUT_SECONDS", "60"));
     let mut idle = Connection::open(service.addr()).unwrap();
     idle.send(GET).unwrap();
     idle.receive().unwrap();
@@ -229,12 +232,9 @@ fn idle_connections_do_not_hold_up_the_stop() {
     unfinished.send("GET / HTTP/1.1\r\n").unwrap();
     let begin = Instant::now();
     service.signal(Signal::TERM);
-    assert!(service.wait(SOON).success());
-    assert!(
-        begin.elapsed() < Duration::from_secs(6),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(service.wait(Duration::from_secs(90)).success());
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}: as if in flight");
 }
 
 #[test]
@@ -374,14 +374,16 @@ fn the_access_log_names_the_instance_and_is_complete_after_a_stop() {
 
 #[test]
 fn the_access_log_can_be_turned_off_and_be_text() {
-    let quiet = Service::builder("hello_server")
-        .env("ACCESS_LOG", "off")
-        .start();
-    let text = Service::builder("hello_server")
-        .env("LOG_FORMAT", "json")
-        .start();
+    let quiet = ready(Service::builder("hello_server").env("ACCESS_LOG", "off"));
+    let port = Port::free();
+    let text = Launch::new(binary_path("hello_server"))
+        .env("PORT", port.number().to_string())
+        .env("ADMIN_PORT", "0")
+        .env("LOG_FORMAT", "text");
+    let text = Process::start(&text);
+    wait::until("an answer", SOON, || http::get(port.addr(), "/?x").ok());
+    let line = text.stdout().wait_for(" 200 GET /?x ", SOON);
+    assert!(line.contains(" hello_server@") && line.contains(" from 127.0.0.1:"));
     http::get(quiet.addr(), "/").unwrap();
-    http::get(text.addr(), "/").unwrap();
-    text.stdout().wait_for("\"status\":200", SOON);
     assert!(quiet.stdout().is_empty());
 }

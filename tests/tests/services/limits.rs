@@ -128,7 +128,8 @@ fn a_client_that_dribbles_is_cut_off_wherever_it_dribbles() {
         for _ in 0..answers {
             assert_eq!(connection.receive().unwrap().status, 200);
         }
-        let begin = Instant::now();
+        // Not cut off, it would go on for ever.
+        let end = Instant::now() + Duration::from_secs(60);
         // One byte at a time, far more often than any time limit.
         let cut_off = loop {
             if connection.send("x").is_err() {
@@ -140,10 +141,7 @@ fn a_client_that_dribbles_is_cut_off_wherever_it_dribbles() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => break true,
             }
-            assert!(
-                begin.elapsed() < Duration::from_secs(8),
-                "still open after {start:?}"
-            );
+            assert!(Instant::now() < end, "still open after {start:?}");
         };
         assert!(cut_off, "{start:?}");
     }
@@ -248,16 +246,15 @@ fn more_requests_than_may_wait_are_refused_at_once() {
         .env("PERSISTENCE_PORT", "1")
         .env("WORKERS", "1")
         .env("MAX_IN_FLIGHT", "2")
-        .env("REQUEST_TIMEOUT_MS", "2000")
+        .env("REQUEST_TIMEOUT_MS", "5000")
         .start();
     let addr = hash.addr();
     let waiting: Vec<_> = (0..2)
         .map(|_| thread::spawn(move || http::get(addr, "/").unwrap()))
         .collect();
     thread::sleep(Duration::from_millis(500));
-    let begin = Instant::now();
     let refused = http::get(addr, "/").unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(waiting.iter().all(|one| !one.is_finished()));
     is_problem(&refused, 503, "too many requests");
     assert!(refused.header("retry-after").is_some());
     for one in waiting {

@@ -10,7 +10,7 @@ use e2e::{
 use tempfile::TempDir;
 
 /// How long a service may take to become ready. It is far more than it needs.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn hello() -> Service {
     ready(Service::builder("hello_server"))
