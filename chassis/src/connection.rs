@@ -1,9 +1,12 @@
 //! A client's connection, with the timeouts and the closing that actix-http leaves to us.
 //!
-//! * A client that dribbles its request, or does not take its answer, is cut off after a while.
-//!   (actix-http watches only the head of a connection's first request.)
+//! * A client that dribbles its request's head, or does not take its answer, is cut off after a
+//!   while. (actix-http watches only the head of a connection's first request.)
 //! * A connection without a request is kept for a while, by the same timer. (actix-http would
 //!   make another one after each answer, for near a tenth of all instructions of a request.)
+//! * A head has at most 16 KiB, and nothing is read while an answer is not taken. (actix-http
+//!   keeps 128 KiB of heads for each client, and answers whatever it has read: a client that sends
+//!   requests and reads no answers would take megabytes.)
 //! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
 //!   sent is answered. (actix-http closes first, and drops what it has not read.)
 //! * [`Connections`] are those of one worker, and which of them are closed although nothing is
@@ -40,20 +43,65 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The end of a request's head.
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// How many bytes of a head are searched for its end; a longer one counts as whole.
-const LONGEST_HEAD: usize = 1024;
+/// The longest head, in bytes.
+const LONGEST_HEAD: usize = 16 * 1024;
+
+const TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 pub(crate) struct Connection {
     stream: TcpStream,
     worker: Rc<Worker>,
     membership: Membership,
-    /// How the request that is not answered yet began.
-    start: Vec<u8>,
-    /// Whether something is expected of the client: to finish its request, to take its answer.
+    /// The head that has begun to arrive since the last answer.
+    head: Head,
+    /// Whether the client keeps us waiting: for the rest of a head, or with an answer not taken.
     client_owes: bool,
-    /// How often the timer has rung since that changed.
+    /// Whether the last read filled its buffer, so that more is waiting.
+    read_full: bool,
+    /// An answer waits for the client to take the one before; and who reads when it has.
+    blocked: Option<Waker>,
+    /// How often the timer has rung since a request began or ended.
     rings: u32,
     timer: Pin<Box<Sleep>>,
+}
+
+/// How far the head of a request has arrived.
+#[derive(Default)]
+struct Head {
+    length: usize,
+    /// Its last bytes, among which its end may begin.
+    tail: [u8; END_OF_HEAD.len() - 1],
+    ended: bool,
+}
+
+impl Head {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.ended {
+            return;
+        }
+        let ends_in = |bytes: &[u8]| {
+            bytes
+                .windows(END_OF_HEAD.len())
+                .any(|part| part == END_OF_HEAD)
+        };
+        let mut seam = [0; 2 * (END_OF_HEAD.len() - 1)];
+        let (before, after) = seam.split_at_mut(self.tail.len());
+        before.copy_from_slice(&self.tail);
+        let begin = bytes.len().min(after.len());
+        after[..begin].copy_from_slice(&bytes[..begin]);
+        // Most requests are no more than a head.
+        self.ended = bytes.ends_with(END_OF_HEAD) || ends_in(&seam) || ends_in(bytes);
+        self.length += bytes.len();
+        for byte in &bytes[bytes.len().saturating_sub(self.tail.len())..] {
+            self.tail.rotate_left(1);
+            self.tail[END_OF_HEAD.len() - 2] = *byte;
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        !self.ended && self.length > LONGEST_HEAD
+    }
 }
 
 impl Connection {
@@ -71,59 +119,59 @@ impl Connection {
             stream,
             worker,
             membership,
-            start: Vec::new(),
-            // Its first request.
-            client_owes: true,
-            rings: 1,
+            head: Head::default(),
+            client_owes: false,
+            read_full: false,
+            blocked: None,
+            rings: 0,
             timer,
         }
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
-        self.set_client_owes(true);
-        // Most requests are no more than a head.
-        let whole = bytes.ends_with(END_OF_HEAD) || {
-            let room = LONGEST_HEAD
-                .saturating_sub(self.start.len())
-                .min(bytes.len());
-            self.start.extend_from_slice(&bytes[..room]);
-            let mut parts = self.start.windows(END_OF_HEAD.len());
-            room < bytes.len() || parts.any(|part| part == END_OF_HEAD)
-        };
-        if whole {
+        let is_new = self.head.length == 0;
+        self.head.push(bytes);
+        self.rings = 0;
+        if self.head.ended {
+            self.client_owes = false;
             self.membership.busy();
-        } else {
+        } else if is_new {
             self.membership.idle();
+            self.await_client();
         }
     }
 
     fn has_written(&mut self) {
-        self.start.clear();
-        self.set_client_owes(false);
+        self.head = Head::default();
+        self.client_owes = false;
+        self.rings = 0;
         self.membership.idle();
+        if let Some(reader) = self.blocked.take() {
+            reader.wake();
+        }
     }
 
-    fn set_client_owes(&mut self, owes: bool) {
-        if self.client_owes != owes {
-            self.client_owes = owes;
-            self.rings = 0;
-        }
+    /// From now on the client has to do something.
+    fn await_client(&mut self) {
+        self.client_owes = true;
+        let end = Instant::now() + allowed(&self.worker);
+        self.timer.as_mut().reset(end);
     }
 
     /// Fails once the client has kept us waiting for too long; is ready once the connection has
     /// not been used for as long as one is kept.
     ///
-    /// The timer is not touched by requests that go well; so all this may take one period of it
+    /// The timer is not touched by requests that go well; so the latter may take one period of it
     /// longer.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let (allowed, keep_alive) = (allowed(&self.worker), self.keep_alive());
-            let period = allowed.min(keep_alive);
-            let passed = period * self.rings;
-            if self.client_owes && passed >= allowed {
+            if self.client_owes {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            if !self.client_owes && passed >= keep_alive {
+            let keep_alive = self.membership.connections.keep_alive;
+            let period = allowed(&self.worker).min(keep_alive);
+            // A request whose head is whole is ours to answer.
+            if !self.head.ended && period * self.rings >= keep_alive {
                 return self.poll_end();
             }
             self.rings += 1;
@@ -142,8 +190,27 @@ impl Connection {
         }
     }
 
-    fn keep_alive(&self) -> Duration {
-        self.membership.connections.keep_alive
+    /// Reads a head that is too long to its end, and refuses it then: the client may not look for
+    /// an answer before it has sent everything.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        while !self.head.ended {
+            match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                    self.head.push(&buffer.filled()[before..]);
+                    buffer.set_filled(before);
+                }
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => return self.poll_timer(cx),
+            }
+        }
+        // It fails where the client is gone.
+        let _ = self.stream.try_write(TOO_LARGE);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -158,11 +225,30 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(reader) = &mut self.blocked {
+            reader.clone_from(cx.waker());
+            return self.poll_timer(cx);
+        }
+        if std::mem::take(&mut self.read_full) {
+            // First answer what has been read.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.head.is_too_long() {
+            return self.poll_refuse(cx, buffer);
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
+                self.read_full = buffer.remaining() == 0;
                 self.has_read(&buffer.filled()[before..]);
-                Poll::Ready(Ok(()))
+                match self.head.is_too_long() {
+                    true => {
+                        buffer.set_filled(before);
+                        self.poll_refuse(cx, buffer)
+                    }
+                    false => Poll::Ready(Ok(())),
+                }
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // Nothing read means the end.
@@ -184,7 +270,10 @@ impl AsyncWrite for Connection {
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                self.set_client_owes(true);
+                if self.blocked.is_none() {
+                    self.blocked = Some(cx.waker().clone());
+                    self.await_client();
+                }
                 self.poll_timer(cx).map_ok(|()| 0)
             }
         }

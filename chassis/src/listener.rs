@@ -1,7 +1,7 @@
 //! Binding the ports, how many connections they take, and giving them up.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
     time::Duration,
 };
@@ -140,10 +140,28 @@ const FILES_PER_WORKER: usize = 8;
 /// As many as actix-server takes by default.
 const MOST_CONNECTIONS: usize = 25_600;
 
-/// Raises the limit as far as the process may, and divides what is not kept back among the
-/// workers of the public port: so many connections each.
+/// The memory that a connection may take, in bytes: what it does at work, with its buffers.
+const MEMORY_PER_CONNECTION: usize = 32 * 1024;
+
+/// Raises the limit of open files as far as the process may, and divides what is not kept back
+/// among the workers of the public port, as far as the container's memory goes: so many
+/// connections each.
 pub(crate) fn connections_per_worker(workers: usize) -> usize {
-    divide(raise_open_files(), workers)
+    let in_memory = memory_limit().map_or(usize::MAX, |bytes| bytes / MEMORY_PER_CONNECTION);
+    divide(raise_open_files(), workers).min((in_memory / workers).max(1))
+}
+
+/// The memory limit of the container, in bytes, from its control group of version 2 or 1.
+fn memory_limit() -> Option<usize> {
+    let files = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let mut texts = files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok());
+    // Without a limit it is `max`, or a number beyond all memory.
+    texts.find_map(|text| text.trim().parse().ok())
 }
 
 fn raise_open_files() -> usize {

@@ -93,14 +93,10 @@ fn readiness_follows_the_dependency_and_liveness_does_not() {
     let (mut persistence, _dir) = file();
     let hash = hash(&persistence);
     persistence.kill9();
-    wait::until("503", SOON, || {
-        (!is_ready(&hash)).then_some(())
-    });
+    wait::until("503", SOON, || (!is_ready(&hash)).then_some(()));
     assert_eq!(http::get(hash.admin_addr(), "/livez").unwrap().status, 200);
     persistence.restart();
-    wait::until("200", SOON, || {
-        is_ready(&hash).then_some(())
-    });
+    wait::until("200", SOON, || is_ready(&hash).then_some(()));
 }
 
 #[test]
@@ -115,7 +111,10 @@ fn a_paused_dependency_is_noticed_and_requests_are_answered_at_their_deadline() 
     let answer = http::get(hash.addr(), "/").unwrap();
     assert_eq!(answer.status, 504, "{}", answer.text());
     let took = begin.elapsed().as_secs_f64();
-    assert!((3.0..9.0).contains(&took), "{took} s, not the default of 10");
+    assert!(
+        (3.0..9.0).contains(&took),
+        "{took} s, not the default of 10"
+    );
     wait::until("503", SOON, || (!is_ready(&hash)).then_some(()));
     persistence.signal(Signal::CONT);
     wait::until("200", SOON, || is_ready(&hash).then_some(()));
