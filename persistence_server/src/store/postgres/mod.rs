@@ -54,7 +54,7 @@ const RESERVE_LOCK_MS: u32 = 1400;
 const CHECK_LOCK_MS: u32 = 600;
 
 /// A sequence in a Postgres database.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresStore {
     server: Arc<PostgresServer>,
     session: Reusable<Session>,
@@ -79,11 +79,11 @@ struct PostgresServer {
 }
 
 /// Neither the password nor anything else that the client library keeps.
-impl std::fmt::Debug for PostgresServer {
+impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresServer")
-            .field("address", &self.address)
-            .field("name", &self.name)
+        f.debug_struct("PostgresStore")
+            .field("address", &self.server.address)
+            .field("name", &self.server.name)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,6 @@
 
 use std::{
     error::Error as _,
-    fmt,
     future::poll_fn,
     io,
     pin::pin,
@@ -154,15 +153,6 @@ impl Session {
         .await;
         self.idle = !self.ended;
         result
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("ended", &self.ended)
-            .field("warning", &self.warning)
-            .finish_non_exhaustive()
     }
 }
 
