@@ -89,15 +89,28 @@ async fn a_key_with_an_expiry_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_is_refused_even_where_it_would_take_writes() {
+async fn a_replica_that_would_take_writes_and_a_node_of_a_cluster_are_refused() {
     let Some(primary) = start() else { return };
-    let replica = Redis::start_with(Options {
-        replica_of: Some(primary.addr()),
-        settings: vec![("replica-read-only", "no".to_owned())],
-        ..Options::default()
-    });
-    let reason = refusal(&server(replica.port(), &[])).await;
-    assert!(reason.contains("it is a replica"), "{reason}");
+    for (replica_of, setting, words) in [
+        (
+            Some(primary.addr()),
+            ("replica-read-only", "no"),
+            "it is a replica",
+        ),
+        (
+            None,
+            ("cluster-enabled", "yes"),
+            "it is a node of a Redis Cluster, which is not supported (CLUSTERDOWN ",
+        ),
+    ] {
+        let other = Redis::start_with(Options {
+            replica_of,
+            settings: vec![(setting.0, setting.1.to_owned())],
+            ..Options::default()
+        });
+        let reason = refusal(&server(other.port(), &[])).await;
+        assert!(reason.contains(words), "{reason}");
+    }
 }
 
 #[tokio::test]
@@ -203,21 +216,6 @@ async fn a_server_that_reads_and_refuses_writes_is_down_until_it_takes_them() {
         must_work(&store).await;
     }
     assert_eq!(first(&store).await, 5, "no check took a number");
-}
-
-#[tokio::test]
-async fn a_node_of_a_cluster_says_that_it_is_one() {
-    if skipped() {
-        return;
-    }
-    let cluster = Redis::start_with(Options {
-        settings: vec![("cluster-enabled", "yes".to_owned())],
-        ..Options::default()
-    });
-    let store = server(cluster.port(), &[]);
-    let reason = refusal(&store).await;
-    let expected = "it is a node of a Redis Cluster, which is not supported (CLUSTERDOWN ";
-    assert!(reason.contains(expected), "{reason}");
 }
 
 #[tokio::test]
