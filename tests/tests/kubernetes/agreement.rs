@@ -101,9 +101,6 @@ fn accepts(binary: &str, environment: &[(String, String)]) {
 
 #[test]
 fn ports_are_those_of_the_program_everywhere() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, objects| {
         let Some(binary) = binary(pod) else {
             return;
@@ -142,9 +139,6 @@ fn ports<'a>(list: &'a Value, number: &str) -> Vec<(&'a str, u64)> {
 
 #[test]
 fn everything_that_names_a_service_or_a_port_of_ours_names_one_that_is_there() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything() {
         let numbers = |wanted: &str| -> Vec<u64> {
             let services = of_kind(objects, "Service").filter(|o| o["metadata"]["name"] == wanted);

@@ -25,9 +25,6 @@ const IMAGES: [&str; 8] = [
 
 #[test]
 fn images_have_a_fixed_tag_and_are_pulled_only_where_they_are_missing() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, _| {
         for container in pod.containers() {
             let image = container["image"].as_str().unwrap();
@@ -39,9 +36,6 @@ fn images_have_a_fixed_tag_and_are_pulled_only_where_they_are_missing() {
 
 #[test]
 fn versions_are_that_of_the_workspace() {
-    if skip::unless(available()) {
-        return;
-    }
     let version = env!("CARGO_PKG_VERSION");
     each(|name, pod, _| {
         let image = pod.containers()[0]["image"].as_str().unwrap();
@@ -59,9 +53,6 @@ fn versions_are_that_of_the_workspace() {
 
 #[test]
 fn every_object_has_the_recommended_labels() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything() {
         for object in objects {
             for label in ["part-of", "managed-by"] {
@@ -128,9 +119,6 @@ fn mebibytes(quantity: &Value) -> u64 {
 
 #[test]
 fn a_roll_takes_no_pod_away_before_its_successor_serves() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, _| {
         if pod.owner["kind"] == "Deployment" && pod.name() != "registry" {
             let spec = &pod.owner["spec"];
@@ -146,9 +134,6 @@ fn a_roll_takes_no_pod_away_before_its_successor_serves() {
 
 #[test]
 fn persistence_server_writes_no_line_for_each_request() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, objects| {
         let environment = pod.environment(objects);
         let access_log = environment.iter().find(|(name, _)| name == "ACCESS_LOG");
@@ -176,9 +161,6 @@ fn the_autoscaler_s_mark_can_be_reached_on_a_node_with_two_cpus() {
 
 #[test]
 fn numbers_outlive_the_pods_that_keep_them() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, _| {
         if pod.owner["kind"] == "StatefulSet" {
             let retention = &pod.owner["spec"]["persistentVolumeClaimRetentionPolicy"];
@@ -194,9 +176,6 @@ fn numbers_outlive_the_pods_that_keep_them() {
 
 #[test]
 fn every_workload_has_a_disruption_budget_that_lets_a_node_be_drained() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, objects| {
         if ["Job", "Pod"].contains(&pod.owner["kind"].as_str().unwrap()) || pod.name() == "registry"
         {
@@ -212,9 +191,6 @@ fn every_workload_has_a_disruption_budget_that_lets_a_node_be_drained() {
 
 #[test]
 fn every_selector_selects_something() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything() {
         let pods = Pod::all(objects);
         let found = |labels: &Value| pods.iter().any(|pod| selects(labels, *pod));
@@ -244,9 +220,6 @@ pub(crate) fn selects(labels: &Value, pod: Pod<'_>) -> bool {
 
 #[test]
 fn every_reference_leads_to_an_object() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything() {
         let named = |kind: &'static str| -> BTreeSet<&str> {
             let objects = of_kind(objects, kind);
@@ -284,9 +257,6 @@ fn every_reference_leads_to_an_object() {
 
 #[test]
 fn a_shared_store_means_replicas_and_the_embedded_one_means_one_pod() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything()
         .iter()
         .filter(|(name, _)| !name.contains("registry"))

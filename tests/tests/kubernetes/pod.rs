@@ -84,5 +84,5 @@ pub(crate) fn each(mut look: impl FnMut(&str, Pod<'_>, &Objects)) {
             count += 1;
         }
     }
-    assert!(count > 100, "{count}");
+    assert!(count > 100 || everything().is_empty(), "{count}");
 }

@@ -3,19 +3,15 @@
 //! Security contexts are compared as a whole: whatever is not expected here is refused, be it
 //! among the rules of <https://kubernetes.io/docs/concepts/security/pod-security-standards> or not.
 
-use e2e::skip;
 use serde_json::json;
 
 use crate::pod::{Pod, each};
-use crate::rendered::{available, everything, of_kind};
+use crate::rendered::{everything, of_kind};
 
 const VOLUMES: [&str; 4] = ["configMap", "emptyDir", "persistentVolumeClaim", "secret"];
 
 #[test]
 fn every_pod_is_restricted_and_hardened_beyond_that() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, _| hardened(name, pod));
 }
 
@@ -66,9 +62,6 @@ pub(crate) fn hardened(what: &str, pod: Pod<'_>) {
 
 #[test]
 fn the_namespace_has_it_enforced_for_all_but_the_registry() {
-    if skip::unless(available()) {
-        return;
-    }
     for (name, objects) in everything() {
         let namespace = of_kind(objects, "Namespace").next().unwrap();
         let expected = match name.as_str() {

@@ -1,10 +1,8 @@
 //! How long things take fits together.
 
-use e2e::skip;
-
 use crate::agreement::{binary, known_settings};
 use crate::pod::{Pod, each};
-use crate::rendered::{Objects, available};
+use crate::rendered::Objects;
 
 /// A setting of a pod, or its default in the program.
 fn seconds(pod: Pod<'_>, objects: &Objects, setting: &str) -> u64 {
@@ -18,9 +16,6 @@ fn seconds(pod: Pod<'_>, objects: &Objects, setting: &str) -> u64 {
 
 #[test]
 fn a_pod_has_the_time_to_answer_every_request_before_it_is_killed() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, objects| {
         timely(name, pod, objects);
         if binary(pod).is_some() {
@@ -58,9 +53,6 @@ pub(crate) fn timely(what: &str, pod: Pod<'_>, objects: &Objects) {
 
 #[test]
 fn requests_wait_for_a_dependency_before_their_pod_is_taken_out() {
-    if skip::unless(available()) {
-        return;
-    }
     each(|name, pod, objects| {
         if binary(pod).is_none() || pod.name() == "hello-server" {
             return;
