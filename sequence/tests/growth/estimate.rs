@@ -1,7 +1,6 @@
 //! Whole systems of 1, 10 and 1000 cores.
 
 use crate::{
-    document::rate,
     model::{Coalesced, Level, Store, System},
     simulation,
 };
@@ -79,4 +78,19 @@ pub(crate) fn table() -> String {
         );
     }
     table
+}
+
+/// Three digits of a rate: 5.56 k.
+fn rate(per_second: f64) -> String {
+    let (scaled, unit) = match per_second {
+        ..1e3 => (per_second, ""),
+        ..1e6 => (per_second / 1e3, " k"),
+        _ => (per_second / 1e6, " M"),
+    };
+    let decimals = match scaled {
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{scaled:.decimals$}{unit}")
 }

@@ -61,15 +61,10 @@ impl Coalesced {
         (come, (-come).exp())
     }
 
-    /// Requests that share a trip.
-    pub(crate) fn batch(self) -> f64 {
-        let (come, none) = self.during_a_trip();
-        come + none
-    }
-
-    /// Trips.
+    /// Trips: requests, divided by those that share one.
     pub(crate) fn operations(self) -> f64 {
-        self.rate / self.batch()
+        let (come, none) = self.during_a_trip();
+        self.rate / (come + none)
     }
 
     /// Who comes during a trip waits half of it on average, and then a whole one.
