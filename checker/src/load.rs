@@ -5,6 +5,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -259,46 +260,59 @@ pub(crate) const KEPT: usize = 10;
 pub fn run_with(options: &Options, control: &Control) -> io::Result<Outcome> {
     assert!(!options.targets.is_empty(), "there must be a target");
     let clock = Clock::start();
-    let threads = usize::from(options.threads.max(1));
-    let mut runtime = match threads {
-        1 => runtime::Builder::new_current_thread(),
-        _ => runtime::Builder::new_multi_thread(),
-    };
-    let runtime = runtime.worker_threads(threads).enable_all().build()?;
     let tickets = Arc::new(AtomicU64::new(options.requests.unwrap_or(u64::MAX)));
-    let mut outcome = runtime.block_on(async {
-        let mut workers = JoinSet::new();
-        let targets = options.targets.iter().cycle();
-        for (connection, target) in (0..options.connections).zip(targets) {
-            let client = Client::new(target.clone(), options.count, options.timeout, clock);
-            let worker = Worker {
-                connection,
-                client,
-                asked: options.count,
-                max_failures: options.max_failures,
-                tickets: Arc::clone(&tickets),
-                control: control.clone(),
-                outcome: Outcome::default(),
-            };
-            workers.spawn(worker.run());
-        }
+    let threads = usize::from(options.threads.max(1));
+    let share = |thread: usize| -> io::Result<Outcome> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .inspect_err(|_| control.abandon())?;
         let mut outcome = Outcome::default();
-        let mut ticks = interval(TICK);
-        loop {
-            tokio::select! {
-                done = workers.join_next() => match done {
-                    Some(Ok(part)) => outcome.append(part),
-                    Some(Err(error)) => resume_unwind(error.into_panic()),
-                    None => break,
-                },
-                _ = ticks.tick() => control.watch(options, clock.now()),
+        runtime.block_on(async {
+            let mut workers = JoinSet::new();
+            let all = (0..options.connections).zip(options.targets.iter().cycle());
+            for (connection, target) in all.skip(thread).step_by(threads) {
+                let client = Client::new(target.clone(), options.count, options.timeout, clock);
+                let worker = Worker {
+                    connection,
+                    client,
+                    asked: options.count,
+                    max_failures: options.max_failures,
+                    tickets: Arc::clone(&tickets),
+                    control: control.clone(),
+                    outcome: Outcome::default(),
+                };
+                workers.spawn(worker.run());
             }
+            let mut ticks = interval(TICK);
+            loop {
+                tokio::select! {
+                    done = workers.join_next() => match done {
+                        Some(Ok(part)) => outcome.append(part),
+                        Some(Err(error)) => resume_unwind(error.into_panic()),
+                        None => break,
+                    },
+                    _ = ticks.tick() => control.watch(options, clock.now()),
+                }
+            }
+        });
+        // Does not wait for a look-up of a name that hangs.
+        runtime.shutdown_background();
+        Ok(outcome)
+    };
+    let mut outcome = Outcome::default();
+    // Not tokio's threads: that feature of it would come into the services, which are built along.
+    thread::scope(|scope| -> io::Result<()> {
+        let share = &share;
+        let start = |thread| thread::Builder::new().spawn_scoped(scope, move || share(thread));
+        let threads: io::Result<Vec<_>> = (0..threads).map(start).collect();
+        // The scope waits for the threads that did start.
+        for thread in threads.inspect_err(|_| control.abandon())? {
+            outcome.append(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
         }
-        outcome
-    });
+        Ok(())
+    })?;
     outcome.elapsed = Duration::from_nanos(clock.now());
-    // Does not wait for a look-up of a name that hangs.
-    runtime.shutdown_background();
     outcome.history.epoch = clock.epoch();
     outcome
         .wrong
