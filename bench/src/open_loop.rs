@@ -128,17 +128,18 @@ async fn requests(target: Target, rate: Option<f64>, seconds: f64) -> Result<Mad
     };
     let begin = Instant::now();
     let connections: Vec<_> = (0..CONNECTIONS).map(connection).collect();
-    // In a thread of its own, because tokio's timer knows only whole milliseconds.
-    thread::spawn(move || {
-        let rate = rate.unwrap_or_default();
-        let _ = set_current_timer_slack(NonZero::new(1));
-        for request in 0..(rate * seconds) as u32 {
-            let at = (f64::from(request) * 1e9 / rate) as u64;
-            thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
-            // Fails where all connections have failed.
-            let _ = schedule.send(at);
-        }
-    });
+    if let Some(rate) = rate {
+        // In a thread of its own, because tokio's timer knows only whole milliseconds.
+        thread::spawn(move || {
+            let _ = set_current_timer_slack(NonZero::new(1));
+            for request in 0..(rate * seconds) as u32 {
+                let at = (f64::from(request) * 1e9 / rate) as u64;
+                thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
+                // Fails where all connections have failed.
+                let _ = schedule.send(at);
+            }
+        });
+    }
     let mut times_us = Vec::new();
     for connection in connections {
         let times: Result<Vec<f64>, String> = connection.await.map_err(|e| e.to_string())?;
