@@ -55,8 +55,6 @@ pub(crate) struct Connection {
     membership: Membership,
     /// The head that has begun to arrive since the last answer.
     head: Head,
-    /// Whether the client keeps us waiting: for the rest of a head, or with an answer not taken.
-    client_owes: bool,
     /// Whether the last read filled its buffer, so that more is waiting.
     read_full: bool,
     /// An answer waits for the client to take the one before; and who reads when it has.
@@ -70,37 +68,42 @@ pub(crate) struct Connection {
 #[derive(Default)]
 struct Head {
     length: usize,
-    /// Its last bytes, among which its end may begin.
-    tail: [u8; END_OF_HEAD.len() - 1],
-    ended: bool,
+    /// How much of [`END_OF_HEAD`] the last bytes are.
+    end: usize,
 }
 
 impl Head {
     fn push(&mut self, bytes: &[u8]) {
-        if self.ended {
+        if self.has_ended() {
             return;
         }
-        let ends_in = |bytes: &[u8]| {
-            bytes
-                .windows(END_OF_HEAD.len())
-                .any(|part| part == END_OF_HEAD)
-        };
-        let mut seam = [0; 2 * (END_OF_HEAD.len() - 1)];
-        let (before, after) = seam.split_at_mut(self.tail.len());
-        before.copy_from_slice(&self.tail);
-        let begin = bytes.len().min(after.len());
-        after[..begin].copy_from_slice(&bytes[..begin]);
-        // Most requests are no more than a head.
-        self.ended = bytes.ends_with(END_OF_HEAD) || ends_in(&seam) || ends_in(bytes);
         self.length += bytes.len();
-        for byte in &bytes[bytes.len().saturating_sub(self.tail.len())..] {
-            self.tail.rotate_left(1);
-            self.tail[END_OF_HEAD.len() - 2] = *byte;
+        // Most requests are no more than a head.
+        if bytes.ends_with(END_OF_HEAD) {
+            self.end = END_OF_HEAD.len();
+        }
+        for &byte in bytes {
+            if self.has_ended() {
+                return;
+            }
+            self.end = match byte {
+                next if next == END_OF_HEAD[self.end] => self.end + 1,
+                b'\r' => 1,
+                _ => 0,
+            };
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.end == END_OF_HEAD.len()
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.length > 0 && !self.has_ended()
+    }
+
     fn is_too_long(&self) -> bool {
-        !self.ended && self.length > LONGEST_HEAD
+        self.is_unfinished() && self.length > LONGEST_HEAD
     }
 }
 
@@ -120,7 +123,6 @@ impl Connection {
             worker,
             membership,
             head: Head::default(),
-            client_owes: false,
             read_full: false,
             blocked: None,
             rings: 0,
@@ -132,8 +134,7 @@ impl Connection {
         let is_new = self.head.length == 0;
         self.head.push(bytes);
         self.rings = 0;
-        if self.head.ended {
-            self.client_owes = false;
+        if self.head.has_ended() {
             self.membership.busy();
         } else if is_new {
             self.membership.idle();
@@ -143,7 +144,6 @@ impl Connection {
 
     fn has_written(&mut self) {
         self.head = Head::default();
-        self.client_owes = false;
         self.rings = 0;
         self.membership.idle();
         if let Some(reader) = self.blocked.take() {
@@ -151,9 +151,13 @@ impl Connection {
         }
     }
 
-    /// From now on the client has to do something.
+    /// Whether the client keeps us waiting: for the rest of a head, or with an answer not taken.
+    fn client_owes(&self) -> bool {
+        self.head.is_unfinished() || self.blocked.is_some()
+    }
+
+    /// From now on the client owes something.
     fn await_client(&mut self) {
-        self.client_owes = true;
         let end = Instant::now() + allowed(&self.worker);
         self.timer.as_mut().reset(end);
     }
@@ -165,13 +169,13 @@ impl Connection {
     /// longer.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            if self.client_owes {
+            if self.client_owes() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             let keep_alive = self.membership.connections.keep_alive;
             let period = allowed(&self.worker).min(keep_alive);
             // A request whose head is whole is ours to answer.
-            if !self.head.ended && period * self.rings >= keep_alive {
+            if !self.head.has_ended() && period * self.rings >= keep_alive {
                 return self.poll_end();
             }
             self.rings += 1;
@@ -198,7 +202,7 @@ impl Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        while !self.head.ended {
+        while !self.head.has_ended() {
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().len() > before => {
                     self.head.push(&buffer.filled()[before..]);
@@ -474,6 +478,22 @@ mod tests {
             Connection::new(accepted.unwrap().0, worker, &connections),
             client.unwrap(),
         )
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_it_is_cut() {
+        for (text, ends) in [
+            ("GET / HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nA: b\r\r\n\r\nbody", true),
+            ("GET / HTTP/1.1\r\n\n\r\nA: b\r\n", false),
+        ] {
+            for cut in 0..=text.len() {
+                let mut head = Head::default();
+                head.push(&text.as_bytes()[..cut]);
+                head.push(&text.as_bytes()[cut..]);
+                assert_eq!(head.has_ended(), ends, "{text:?} at {cut}");
+            }
+        }
     }
 
     #[tokio::test]
