@@ -29,7 +29,7 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::watch,
+    sync::Notify,
     task::spawn_local,
     time::{Instant, Sleep, sleep},
 };
@@ -113,9 +113,6 @@ impl Connection {
         worker: Rc<Worker>,
         connections: &Rc<Connections>,
     ) -> Self {
-        // An answer is one small write: waiting to fill a packet would only delay it.
-        // It fails where the client is gone already, which the first read will tell.
-        let _ = stream.set_nodelay(true);
         let membership = connections.add();
         let timer = Box::pin(sleep(allowed(&worker).min(connections.keep_alive)));
         Self {
@@ -307,8 +304,10 @@ pub(crate) struct Connections {
     turns: Cell<u64>,
     /// Connections that have been idle since before this turn are closed.
     closed_before: Cell<u64>,
-    /// While more than this are open, the longest idle are closed.
-    enough: usize,
+    /// How many there may be.
+    limit: usize,
+    /// Says that one has been closed.
+    left: Notify,
     closing: Cell<bool>,
     /// How long an idle connection is kept.
     pub(crate) keep_alive: Duration,
@@ -328,8 +327,8 @@ impl Connections {
             open: RefCell::default(),
             turns: Cell::new(0),
             closed_before: Cell::new(0),
-            // The rest is for those that arrive while others are being closed.
-            enough: limit - limit / 8,
+            limit,
+            left: Notify::new(),
             closing: Cell::new(false),
             keep_alive,
         })
@@ -366,21 +365,32 @@ impl Connections {
         self.closing.set(false);
     }
 
+    /// How many of the longest idle ones are to be closed, to make room for those that arrive.
     fn excess(&self) -> usize {
-        self.open.borrow().len().saturating_sub(self.enough)
+        let enough = self.limit - self.limit / 8;
+        self.open.borrow().len().saturating_sub(enough)
     }
 
-    /// From the stop on, closes every connection that has been idle for a moment.
-    ///
-    /// `stopping` is dropped once this worker has taken over what was accepted before the stop.
-    pub(crate) async fn close_at(self: Rc<Self>, mut stopping: watch::Receiver<()>) {
-        // Without a sender the process is ending, and this task with it.
-        let _ = stopping.changed().await;
-        drop(stopping);
+    /// From now on, closes every connection that has been idle for a moment.
+    pub(crate) async fn close_idle(self: Rc<Self>) {
         loop {
             let begin = self.turns.get();
             sleep(MOMENT).await;
             self.close(begin, usize::MAX);
+        }
+    }
+
+    /// Waits until there may be one more.
+    pub(crate) async fn room(&self) {
+        while self.open.borrow().len() >= self.limit {
+            self.left.notified().await;
+        }
+    }
+
+    /// Waits until none is open.
+    pub(crate) async fn closed(&self) {
+        while !self.open.borrow().is_empty() {
+            self.left.notified().await;
         }
     }
 
@@ -443,6 +453,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.connections.open.borrow_mut().remove(&self.id);
+        self.connections.left.notify_one();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -67,6 +68,9 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
         // Also where net.ipv6.bindv6only says otherwise.
         socket.set_only_v6(false)?;
     }
+    // An answer is one small write: waiting to fill a packet would only delay it. A connection has
+    // this from its listener.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -80,7 +84,7 @@ fn has_ipv6() -> bool {
 /// Lets the kernel accept no more connections, and waits until none waits to be taken over.
 ///
 /// Closing the listener would reset those, although their clients may have sent a request.
-pub(crate) async fn refuse_more(listener: &TcpListener) {
+pub(crate) async fn refuse_more(listener: &impl AsFd) {
     /// Far longer than it takes to take over one connection.
     const PAUSE: Duration = Duration::from_millis(5);
     #[cfg(target_os = "linux")]
@@ -93,7 +97,7 @@ pub(crate) async fn refuse_more(listener: &TcpListener) {
 
 /// Elsewhere than on Linux, those that arrive in the next milliseconds may be reset.
 #[cfg(target_os = "linux")]
-fn drop_new_connections(listener: &TcpListener) {
+fn drop_new_connections(listener: &impl AsFd) {
     use socket2::{SockFilter, SockRef};
     // Classic BPF on the TCP header: drops a SYN that is no answer to one. A client tries again
     // after a second, and then nothing listens.
@@ -109,7 +113,7 @@ fn drop_new_connections(listener: &TcpListener) {
     }
 }
 
-fn has_waiting(listener: &TcpListener) -> bool {
+fn has_waiting(listener: &impl AsFd) -> bool {
     let mut listener = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut listener, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
@@ -137,7 +141,7 @@ pub(crate) const ADMIN_CONNECTIONS: usize = 64;
 const OTHER_FILES: usize = 32;
 const FILES_PER_WORKER: usize = 8;
 
-/// As many as actix-server takes by default.
+/// As many as actix-web takes by default.
 const MOST_CONNECTIONS: usize = 25_600;
 
 /// The memory that a connection may take, in bytes: what it does at work, with its buffers.

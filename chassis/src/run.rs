@@ -167,7 +167,7 @@ async fn live(
     if outcome.is_ok() {
         sleep(common.drain()).await;
     }
-    serving.stop().await?;
+    serving.stop().await;
     info!("stopped");
     outcome
 }

@@ -1,19 +1,26 @@
 //! A service while it serves: its two listeners and what stands behind them.
 
-use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use actix_http::{HttpService, KeepAlive};
-use actix_server::{Server, ServerHandle};
-use actix_service::{ServiceFactoryExt as _, apply, fn_service, map_config};
+use actix_service::{Service as _, ServiceFactory as _, apply, map_config};
 use actix_web::{App, dev::AppConfig, http::header::HeaderValue, web::ServiceConfig};
 use prometheus_client::metrics::info::Info;
 use tokio::{
     net::TcpStream,
+    runtime::Builder,
     sync::watch,
-    task::{JoinHandle, spawn_local},
-    time::timeout,
+    task::{JoinHandle, LocalSet, spawn_local, yield_now},
+    time::{sleep, timeout},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     access_log::AccessLog,
@@ -47,8 +54,8 @@ impl Sockets {
 
 /// A service that serves.
 pub(crate) struct Serving {
-    public: Running,
-    admin: Running,
+    stop_public: watch::Sender<Stop>,
+    stop_admin: watch::Sender<Stop>,
     watches: Vec<JoinHandle<()>>,
     health: Health,
     access_log: Option<AccessLog>,
@@ -113,23 +120,17 @@ impl Serving {
         let (public_address, admin_address) =
             (sockets.public.local_addr()?, sockets.admin.local_addr()?);
         let asked = health.clone();
-        let admin = Running::start(Listener {
-            name: "admin",
-            socket: sockets.admin,
-            workers: 1,
+        let admin = Port {
             connections: ADMIN_CONNECTIONS,
             keep_alive: common.keep_alive(),
-            shutdown_timeout: 1,
+            shutdown_timeout: Duration::from_secs(1),
             routes: Arc::new(move |config| admin::routes(config, &asked, &registry)),
             shared: shared.clone(),
-        })?;
-        let public = Running::start(Listener {
-            name: "public",
-            socket: sockets.public,
-            workers,
+        };
+        let public = Port {
             connections: connections_per_worker(workers),
             keep_alive: common.keep_alive(),
-            shutdown_timeout: common.shutdown_timeout_seconds.into(),
+            shutdown_timeout: Duration::from_secs(common.shutdown_timeout_seconds.into()),
             routes: {
                 let health = health.clone();
                 Arc::new(move |config| {
@@ -142,7 +143,13 @@ impl Serving {
                 access_log: access_log.as_ref().map(AccessLog::template),
                 ..shared
             },
-        })?;
+        };
+        let (stop_admin, mut admin_stops) = watch::channel(Stop::No);
+        // Beside the signals and the checks, so that it answers however busy the workers are.
+        let admin_socket = tokio::net::TcpListener::from_std(sockets.admin)?;
+        spawn_local(async move { admin.serve(admin_socket, &mut admin_stops).await });
+        let stop_public = watch::Sender::new(Stop::No);
+        public.start(workers, &sockets.public, &stop_public)?;
         health.started();
         let targets = dependencies.iter().map(|dependency| &*dependency.target);
         let targets: Vec<_> = targets.collect();
@@ -158,8 +165,8 @@ impl Serving {
         );
         let watch = |dependency| spawn_local(health.clone().watch(dependency));
         Ok(Self {
-            public,
-            admin,
+            stop_public,
+            stop_admin,
             watches: dependencies.into_iter().map(watch).collect(),
             health,
             access_log,
@@ -173,99 +180,138 @@ impl Serving {
 
     /// Stops accepting and finishes what is in flight. The admin port closes last, so that
     /// probes are answered until then.
-    pub(crate) async fn stop(self) -> Result<(), BoxError> {
+    pub(crate) async fn stop(self) {
         // What is idle there need not be waited for later.
-        self.admin.stopping.send_replace(());
-        self.public.stop().await?;
+        self.stop_admin.send_replace(Stop::Idle);
+        self.stop_public.send_replace(Stop::All);
+        self.stop_public.closed().await;
         for watch in self.watches {
             watch.abort();
         }
-        self.admin.stop().await?;
+        self.stop_admin.send_replace(Stop::All);
+        self.stop_admin.closed().await;
         if let Some(log) = self.access_log {
             log.finish();
         }
+    }
+}
+
+/// How far a port has been closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    /// It serves.
+    No,
+    /// It serves, but idle connections are closed.
+    Idle,
+    /// It accepts no more connections, and ends with the last one.
+    All,
+}
+
+/// What a port serves, and within which limits.
+#[derive(Clone)]
+struct Port {
+    /// Connections that each worker may have; then no more are accepted.
+    connections: usize,
+    /// How long an idle connection is kept.
+    keep_alive: Duration,
+    /// How long requests in flight get to finish at the stop.
+    shutdown_timeout: Duration,
+    routes: Routes,
+    shared: Shared,
+}
+
+impl Port {
+    /// Starts a thread for each worker. Every one accepts for itself, so that a connection costs
+    /// no change of threads. All have ended when `stop` has no receiver left.
+    fn start(
+        &self,
+        workers: usize,
+        socket: &TcpListener,
+        stop: &watch::Sender<Stop>,
+    ) -> io::Result<()> {
+        for number in 1..=workers {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let socket = {
+                let _context = runtime.enter();
+                tokio::net::TcpListener::from_std(socket.try_clone()?)?
+            };
+            let (port, mut stopping) = (self.clone(), stop.subscribe());
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    let serving = port.serve(socket, &mut stopping);
+                    LocalSet::new().block_on(&runtime, serving);
+                    // What is in flight still is dropped before the receiver is.
+                    drop(runtime);
+                })?;
+        }
         Ok(())
     }
-}
 
-/// A listener that runs.
-struct Running {
-    server: JoinHandle<<Server as Future>::Output>,
-    handle: ServerHandle,
-    socket: TcpListener,
-    /// Says that idle connections are to be closed. Each worker has a receiver until it has heard
-    /// that.
-    stopping: Arc<watch::Sender<()>>,
-}
-
-impl Running {
-    /// Starts the listener's threads.
-    fn start(listener: Listener) -> io::Result<Self> {
-        let Listener {
-            name,
-            socket,
-            workers,
-            connections,
-            keep_alive,
-            shutdown_timeout,
-            routes,
-            shared,
-        } = listener;
-        let kept = socket.try_clone()?;
-        let stopping = Arc::<watch::Sender<()>>::default();
-        let told = Arc::clone(&stopping);
-        let server = Server::build()
-            .workers(workers)
-            .max_concurrent_connections(connections)
-            .shutdown_timeout(shutdown_timeout)
-            .disable_signals()
-            .listen(name, socket, move || {
-                let worker = Worker::new(shared.clone());
-                let connections = Connections::new(connections, keep_alive);
-                spawn_local(Rc::clone(&connections).close_at(told.subscribe()));
-                let app = App::new()
-                    .configure(|config| routes(config))
-                    .default_service(problem::not_found());
-                let observed = apply(
-                    Observe(Rc::clone(&worker)),
-                    map_config(app, |()| AppConfig::default()),
-                );
-                let http = HttpService::build()
-                    // `Connection` watches over requests and over the time between them instead.
-                    .keep_alive(KeepAlive::Os)
-                    .client_request_timeout(Duration::ZERO)
-                    .client_disconnect_timeout(DISCONNECT)
-                    .h1(observed);
-                fn_service(move |stream: TcpStream| {
-                    let remote = stream.peer_addr().ok();
-                    let connection = Connection::new(stream, Rc::clone(&worker), &connections);
-                    async move { Ok((connection, remote)) }
-                })
-                .and_then(http)
-            })?
-            .run();
-        Ok(Self {
-            handle: server.handle(),
-            server: spawn_local(server),
-            socket: kept,
-            stopping,
-        })
-    }
-
-    async fn stop(self) -> Result<(), BoxError> {
-        // The server would reset connections that the kernel or its own thread has accepted and
-        // no worker has taken over yet.
-        let taken_over = async {
-            refuse_more(&self.socket).await;
-            self.stopping.send_replace(());
-            self.stopping.closed().await;
+    /// Serves as one worker, on a local runtime.
+    async fn serve(self, socket: tokio::net::TcpListener, stop: &mut watch::Receiver<Stop>) {
+        let worker = Worker::new(self.shared);
+        let connections = Connections::new(self.connections, self.keep_alive);
+        let app = App::new()
+            .configure(|config| (self.routes)(config))
+            .default_service(problem::not_found());
+        let observed = apply(
+            Observe(Rc::clone(&worker)),
+            map_config(app, |()| AppConfig::default()),
+        );
+        let http = HttpService::build()
+            // `Connection` watches over requests and over the time between them instead.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(DISCONNECT)
+            .h1(observed)
+            .new_service(());
+        let Ok(http) = http.await else {
+            unreachable!("nothing here can fail to start")
         };
-        // Where all workers have as many connections as they may, this takes for ever.
-        let _ = timeout(Duration::from_secs(1), taken_over).await;
-        self.stopping.send_replace(());
-        drop(self.socket);
-        self.handle.stop(true).await;
-        Ok(self.server.await??)
+        let socket = Rc::new(socket);
+        let accepting = spawn_local({
+            let (socket, connections) = (Rc::clone(&socket), Rc::clone(&connections));
+            async move {
+                loop {
+                    let (stream, remote) = accept(&socket, &connections).await;
+                    let connection = Connection::new(stream, Rc::clone(&worker), &connections);
+                    spawn_local(http.call((connection, Some(remote))));
+                    // The others, and this connection's first request, come before the next one.
+                    yield_now().await;
+                }
+            }
+        });
+        // It fails without a sender: then the process is ending, and this with it.
+        let _ = stop.wait_for(|&stop| stop >= Stop::Idle).await;
+        spawn_local(Rc::clone(&connections).close_idle());
+        let _ = stop.wait_for(|&stop| stop == Stop::All).await;
+        // Where there are as many connections as there may be, this takes for ever.
+        let _ = timeout(Duration::from_secs(1), refuse_more(&socket)).await;
+        accepting.abort();
+        drop(socket);
+        let _ = timeout(self.shutdown_timeout, connections.closed()).await;
+    }
+}
+
+/// The next connection, as soon as there is room for it.
+async fn accept(
+    socket: &tokio::net::TcpListener,
+    connections: &Connections,
+) -> (TcpStream, SocketAddr) {
+    /// There are too many open files, or too little memory: some time may help.
+    const PAUSE: Duration = Duration::from_millis(100);
+    loop {
+        connections.room().await;
+        match socket.accept().await {
+            Ok(accepted) => return accepted,
+            // The client has left already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!(%error, "accepting a connection failed");
+                sleep(PAUSE).await;
+            }
+        }
     }
 }
 
@@ -287,18 +333,3 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// Registers a service's resources; called once on every worker, on the worker's own thread.
 pub(crate) type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
-
-/// What is needed to start a listener.
-struct Listener {
-    name: &'static str,
-    socket: TcpListener,
-    workers: usize,
-    /// Connections that each worker may have; then no more are accepted.
-    connections: usize,
-    /// How long an idle connection is kept.
-    keep_alive: Duration,
-    /// Seconds that requests in flight get to finish at the stop.
-    shutdown_timeout: u64,
-    routes: Routes,
-    shared: Shared,
-}

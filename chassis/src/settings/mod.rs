@@ -210,7 +210,7 @@ impl TryFrom<u16> for Workers {
     type Error = &'static str;
 
     fn try_from(workers: u16) -> Result<Self, &'static str> {
-        // 512 is the most that actix-server takes.
+        // Each is a thread; more than that is a slip.
         (1..=512)
             .contains(&workers)
             .then_some(Self(workers))

@@ -148,9 +148,9 @@ impl TryFrom<String> for LogLevels {
         if !text.split(',').all(is_directive) {
             return Err("not levels");
         }
-        // The libraries report every malformed request as an error of theirs, and each step of a
-        // start; they are named in RUST_LOG where that is wanted, and the last word counts.
-        format!("error,actix_http=off,actix_server=warn,{text}")
+        // The library reports every malformed request as an error of its own; it is named in
+        // RUST_LOG where that is wanted, and the last word counts.
+        format!("error,actix_http=off,{text}")
             .parse()
             .map(Self)
             .map_err(|_| "not levels")
