@@ -4,9 +4,9 @@
 //!   while. (actix-http watches only the head of a connection's first request.)
 //! * A connection without a request is kept for a while, by the same timer. (actix-http would
 //!   make another one after each answer, for near a tenth of all instructions of a request.)
-//! * A head has at most 16 KiB, and nothing is read while an answer is not taken. (actix-http
-//!   keeps 128 KiB of heads for each client, and answers whatever it has read: a client that sends
-//!   requests and reads no answers would take megabytes.)
+//! * A head has at most 16 KiB, and a request is read once the one before is answered and its
+//!   answer taken. (actix-http decodes whatever has arrived, into 7 kB for each request: a client
+//!   that sends 128 KiB of them at once would take 34 MB.)
 //! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
 //!   sent is answered. (actix-http closes first, and drops what it has not read.)
 //! * [`Connections`] are those of one worker, and which of them are closed although nothing is
@@ -17,14 +17,15 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     pin::Pin,
     rc::Rc,
     sync::Once,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use actix_web::web::BytesMut;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -40,9 +41,6 @@ use crate::middleware::Worker;
 /// Added to the handlers' time before a client that keeps us waiting is cut off.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The end of a request's head.
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-
 /// The longest head, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 
@@ -53,57 +51,77 @@ pub(crate) struct Connection {
     stream: TcpStream,
     worker: Rc<Worker>,
     membership: Membership,
-    /// The head that has begun to arrive since the last answer.
-    head: Head,
-    /// Whether the last read filled its buffer, so that more is waiting.
-    read_full: bool,
-    /// An answer waits for the client to take the one before; and who reads when it has.
-    blocked: Option<Waker>,
+    turn: Turn,
+    /// What has arrived behind the head of the request in hand.
+    rest: BytesMut,
+    /// Whether a line of a body was just passed on, which may have been the last one.
+    passed_on: bool,
+    /// Who reads as soon as it may.
+    reader: Option<Waker>,
     /// How often the timer has rung since a request began or ended.
     rings: u32,
     timer: Pin<Box<Sleep>>,
 }
 
+/// What happens next on a connection; its request knows it too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turn(Rc<Cell<Next>>);
+
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// The client sends a head, of which this has arrived.
+    Head(Head),
+    /// The client sends a body, of which so many bytes are left; in chunks if that is not known.
+    Body(Option<usize>),
+    /// We answer.
+    Answer,
+    /// The client takes the answer.
+    Taking,
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self::Head(Head::default())
+    }
+}
+
+impl Turn {
+    /// From now on the body is read, which has `length` bytes or comes in chunks.
+    pub(crate) fn begin_body(&self, length: Option<usize>) {
+        self.0.set(Next::Body(length));
+    }
+
+    /// The body has been read as far as it will be.
+    pub(crate) fn end_body(&self) {
+        self.0.set(Next::Answer);
+    }
+}
+
 /// How far the head of a request has arrived.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Head {
     length: usize,
-    /// How much of [`END_OF_HEAD`] the last bytes are.
-    end: usize,
+    /// Whether nothing has arrived yet of the last line.
+    line_is_empty: bool,
 }
 
 impl Head {
-    fn push(&mut self, bytes: &[u8]) {
-        if self.has_ended() {
-            return;
-        }
-        self.length += bytes.len();
-        // Most requests are no more than a head.
-        if bytes.ends_with(END_OF_HEAD) {
-            self.end = END_OF_HEAD.len();
-        }
-        for &byte in bytes {
-            if self.has_ended() {
-                return;
+    /// Adds what has arrived; returns how much of it belongs to the head, once that has ended.
+    ///
+    /// It ends where httparse ends it, which takes a bare LF for the end of a line and skips
+    /// empty lines before the first.
+    fn push(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (index, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\r' | b'\n' if self.length == 0 => continue,
+                b'\n' if self.line_is_empty => return Some(index + 1),
+                b'\n' => self.line_is_empty = true,
+                b'\r' => {}
+                _ => self.line_is_empty = false,
             }
-            self.end = match byte {
-                next if next == END_OF_HEAD[self.end] => self.end + 1,
-                b'\r' => 1,
-                _ => 0,
-            };
+            self.length += 1;
         }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end == END_OF_HEAD.len()
-    }
-
-    fn is_unfinished(&self) -> bool {
-        self.length > 0 && !self.has_ended()
-    }
-
-    fn is_too_long(&self) -> bool {
-        self.is_unfinished() && self.length > LONGEST_HEAD
+        None
     }
 }
 
@@ -119,38 +137,58 @@ impl Connection {
             stream,
             worker,
             membership,
-            head: Head::default(),
-            read_full: false,
-            blocked: None,
+            turn: Turn::default(),
+            rest: BytesMut::new(),
+            passed_on: false,
+            reader: None,
             rings: 0,
             timer,
         }
     }
 
-    fn has_read(&mut self, bytes: &[u8]) {
-        let is_new = self.head.length == 0;
-        self.head.push(bytes);
+    /// For the requests on this connection.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
+
+    /// Takes note of what has arrived of `head`; returns how much of it belongs to the head.
+    fn has_read(&mut self, mut head: Head, bytes: &[u8]) -> usize {
+        let was_empty = head.length == 0;
+        let end = head.push(bytes);
         self.rings = 0;
-        if self.head.has_ended() {
+        if end.is_some() {
+            self.turn.0.set(Next::Answer);
             self.membership.busy();
-        } else if is_new {
-            self.membership.idle();
-            self.await_client();
+        } else {
+            self.turn.0.set(Next::Head(head));
+            if was_empty && head.length > 0 {
+                self.membership.idle();
+                self.await_client();
+            }
         }
+        end.unwrap_or(bytes.len())
     }
 
     fn has_written(&mut self) {
-        self.head = Head::default();
+        if matches!(self.turn.0.get(), Next::Body(_)) {
+            // It was no answer, but `100 Continue`.
+            return;
+        }
+        self.turn.0.set(Next::default());
         self.rings = 0;
         self.membership.idle();
-        if let Some(reader) = self.blocked.take() {
+        if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }
 
     /// Whether the client keeps us waiting: for the rest of a head, or with an answer not taken.
     fn client_owes(&self) -> bool {
-        self.head.is_unfinished() || self.blocked.is_some()
+        match self.turn.0.get() {
+            Next::Head(head) => head.length > 0,
+            Next::Taking => true,
+            Next::Body(_) | Next::Answer => false,
+        }
     }
 
     /// From now on the client owes something.
@@ -171,8 +209,8 @@ impl Connection {
             }
             let keep_alive = self.membership.connections.keep_alive;
             let period = allowed(&self.worker).min(keep_alive);
-            // A request whose head is whole is ours to answer.
-            if !self.head.has_ended() && period * self.rings >= keep_alive {
+            let waits = matches!(self.turn.0.get(), Next::Head(_));
+            if waits && period * self.rings >= keep_alive {
                 return self.poll_end();
             }
             self.rings += 1;
@@ -191,27 +229,98 @@ impl Connection {
         }
     }
 
-    /// Reads a head that is too long to its end, and refuses it then: the client may not look for
-    /// an answer before it has sent everything.
-    fn poll_refuse(
+    /// Reads no request until the one before is answered.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What arrives meanwhile wakes the reader, who is woken again when it may be read.
+        if !self.rest.is_empty() || self.stream.poll_read_ready(cx).is_ready() {
+            self.reader = Some(cx.waker().clone());
+        }
+        self.poll_timer(cx)
+    }
+
+    fn poll_head(
         &mut self,
+        head: Head,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.rest.is_empty() {
+            let mut rest = mem::take(&mut self.rest);
+            let arrived = rest.len().min(buffer.remaining());
+            let used = self.has_read(head, &rest[..arrived]);
+            buffer.put_slice(&rest.split_to(used));
+            if !rest.is_empty() {
+                self.rest = rest;
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
-        while !self.head.has_ended() {
-            match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-                Poll::Ready(Ok(())) if buffer.filled().len() > before => {
-                    self.head.push(&buffer.filled()[before..]);
-                    buffer.set_filled(before);
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                let arrived = &buffer.filled()[before..];
+                let used = self.has_read(head, arrived);
+                self.rest.extend_from_slice(&arrived[used..]);
+                buffer.set_filled(before + used);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // Nothing read means the end.
+            Poll::Pending if self.membership.is_over(cx.waker()) => self.poll_end(),
+            Poll::Pending => self.poll_timer(cx),
+        }
+    }
+
+    /// Reads no further than the end of the body. One in chunks ends with a line, and only
+    /// actix-http knows with which.
+    fn poll_body(
+        &mut self,
+        left: Option<usize>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if mem::take(&mut self.passed_on) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.rest.is_empty() {
+            let mut piece = [0; 4096];
+            let mut piece = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+            self.rest.extend_from_slice(piece.filled());
+        }
+        let line = || self.rest.iter().position(|&byte| byte == b'\n');
+        let piece = left
+            .or_else(|| line().map(|end| end + 1))
+            .map_or(self.rest.len(), |end| end.min(self.rest.len()))
+            .min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(piece));
+        match left.map(|left| left - piece) {
+            Some(0) => self.turn.0.set(Next::Answer),
+            Some(left) => self.turn.0.set(Next::Body(Some(left))),
+            None => self.passed_on = true,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads a head that is too long to its end, and refuses it then: the client may not look for
+    /// an answer before it has sent everything.
+    fn poll_refuse(&mut self, mut head: Head, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; 4096];
+        loop {
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    if head.push(piece.filled()).is_some() {
+                        // It fails where the client is gone.
+                        let _ = self.stream.try_write(TOO_LARGE);
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.turn.0.set(Next::Head(head));
                 }
                 Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending => return self.poll_timer(cx),
             }
         }
-        // It fails where the client is gone.
-        let _ = self.stream.try_write(TOO_LARGE);
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -226,35 +335,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(reader) = &mut self.blocked {
-            reader.clone_from(cx.waker());
-            return self.poll_timer(cx);
-        }
-        if std::mem::take(&mut self.read_full) {
-            // First answer what has been read.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if self.head.is_too_long() {
-            return self.poll_refuse(cx, buffer);
-        }
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                self.read_full = buffer.remaining() == 0;
-                self.has_read(&buffer.filled()[before..]);
-                match self.head.is_too_long() {
-                    true => {
-                        buffer.set_filled(before);
-                        self.poll_refuse(cx, buffer)
-                    }
-                    false => Poll::Ready(Ok(())),
-                }
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // Nothing read means the end.
-            Poll::Pending if self.membership.is_over(cx.waker()) => self.poll_end(),
-            Poll::Pending => self.poll_timer(cx),
+        match self.turn.0.get() {
+            Next::Head(head) if head.length > LONGEST_HEAD => self.poll_refuse(head, cx),
+            Next::Head(head) => self.poll_head(head, cx, buffer),
+            Next::Body(left) => self.poll_body(left, cx, buffer),
+            Next::Answer | Next::Taking => self.poll_turn(cx),
         }
     }
 }
@@ -271,8 +356,8 @@ impl AsyncWrite for Connection {
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                if self.blocked.is_none() {
-                    self.blocked = Some(cx.waker().clone());
+                if !matches!(self.turn.0.get(), Next::Body(_) | Next::Taking) {
+                    self.turn.0.set(Next::Taking);
                     self.await_client();
                 }
                 self.poll_timer(cx).map_ok(|()| 0)
@@ -493,16 +578,21 @@ mod tests {
 
     #[test]
     fn the_end_of_a_head_is_found_wherever_it_is_cut() {
-        for (text, ends) in [
-            ("GET / HTTP/1.1\r\n\r\n", true),
-            ("GET / HTTP/1.1\r\nA: b\r\r\n\r\nbody", true),
-            ("GET / HTTP/1.1\r\n\n\r\nA: b\r\n", false),
+        for (head, rest) in [
+            ("GET / HTTP/1.1\r\n\r\n", "body"),
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", "\r\n"),
+            ("\r\n\nGET / HTTP/1.1\nA: b\n\n", "\n"),
+            ("GET / HTTP/1.1\n\r\n", ""),
         ] {
-            for cut in 0..=text.len() {
-                let mut head = Head::default();
-                head.push(&text.as_bytes()[..cut]);
-                head.push(&text.as_bytes()[cut..]);
-                assert_eq!(head.has_ended(), ends, "{text:?} at {cut}");
+            let bytes = [head, rest].concat();
+            for cut in 0..=head.len() {
+                let mut read = Head::default();
+                let in_first = read.push(&bytes.as_bytes()[..cut]);
+                let in_all = in_first.or_else(|| {
+                    let in_second = read.push(&bytes.as_bytes()[cut..])?;
+                    Some(cut + in_second)
+                });
+                assert_eq!(in_all, Some(head.len()), "{bytes:?} at {cut}");
             }
         }
     }
@@ -511,7 +601,7 @@ mod tests {
     async fn an_unused_connection_is_closed_after_a_while() {
         let (mut connection, _client) = connection().await;
         tokio::time::pause();
-        connection.has_read(b"a request");
+        connection.has_read(Head::default(), b"a request\n\n");
         connection.has_written();
         let begin = Instant::now();
         assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
@@ -525,7 +615,7 @@ mod tests {
         let (mut connection, _client) = connection().await;
         tokio::time::pause();
         connection.has_written();
-        connection.has_read(b"the beginning of a request");
+        connection.has_read(Head::default(), b"the beginning of a request");
         let begin = Instant::now();
         let error = connection.read(&mut [0]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

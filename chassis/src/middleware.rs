@@ -25,8 +25,11 @@ use futures_util::{
     future::{LocalBoxFuture, Ready, ready},
 };
 
+use tokio::{task::yield_now, time::timeout};
+
 use crate::{
     access_log::{self, WorkerLog},
+    connection::Turn,
     health::Health,
     metrics::{RequestMetrics, WorkerMetrics},
     problem::Problem,
@@ -108,8 +111,11 @@ where
     S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     if !matches!(request.payload(), Payload::None) && !body_is_endless(&request) {
-        let reading = read_off(&mut request);
-        let problem = match tokio::time::timeout(worker.shared.request_timeout, reading).await {
+        let turn = request.conn_data::<Turn>().cloned().unwrap_or_default();
+        let reading = read_off(&mut request, &turn);
+        let read = timeout(worker.shared.request_timeout, reading).await;
+        turn.end_body();
+        let problem = match read {
             Ok(result) => result.err(),
             Err(_) => Some(Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -139,7 +145,7 @@ fn body_is_endless(request: &Request) -> bool {
 }
 
 /// Reads the body and forgets it, so that the connection can go on after the answer.
-async fn read_off(request: &mut Request) -> Result<(), Problem> {
+async fn read_off(request: &mut Request, turn: &Turn) -> Result<(), Problem> {
     let too_large = || {
         let detail = format!("a request body may have at most {LARGEST_BODY} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -148,10 +154,13 @@ async fn read_off(request: &mut Request) -> Result<(), Problem> {
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
-    let announced: Option<usize> = announced.and_then(|length| length.trim().parse().ok());
+    let announced: Option<usize> = announced.and_then(|length| length.parse().ok());
     if announced.is_some_and(|length| length > LARGEST_BODY) {
         return Err(too_large());
     }
+    turn.begin_body(announced);
+    // The connection is read again then.
+    yield_now().await;
     let mut body = request.take_payload();
     let mut read = 0;
     while let Some(chunk) = body.next().await {

@@ -264,6 +264,9 @@ impl Port {
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(DISCONNECT)
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.turn());
+            })
             .h1(observed)
             .new_service(());
         let Ok(http) = http.await else {
