@@ -12,6 +12,7 @@ pub mod launch;
 pub mod lines;
 pub mod load;
 pub mod metrics;
+pub mod open_load;
 pub mod port;
 pub mod process;
 mod procfs;
