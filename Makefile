@@ -56,7 +56,7 @@ sbom: ## List the crates in each image, as CycloneDX, in target/sbom/
 bench: ## Measure against peers; QUICK=1 takes three minutes
 	@scripts/bench
 
-soak: ## Run the long proofs at their full size (about an hour)
+soak: ## Run the long proofs at their full size (90 minutes; SOAK_MINUTES=30 of steady load)
 	@SOAK=full scripts/test
 
 clean: ## Remove what was built; the numbers in data/ stay

@@ -160,6 +160,16 @@ impl Process {
         procfs::rss_bytes(self.pid).expect("the process runs")
     }
 
+    /// How many files, sockets included, it has open.
+    ///
+    /// # Panics
+    ///
+    /// When the process has ended.
+    #[track_caller]
+    pub fn open_files(&self) -> usize {
+        procfs::open_files(self.pid).expect("the process runs")
+    }
+
     /// Prints the last lines of both streams, where the test runner shows them with the test
     /// that failed.
     pub(crate) fn print_output(&self) {

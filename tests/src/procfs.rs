@@ -42,6 +42,11 @@ pub(crate) fn rss_bytes(pid: Pid) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// How many files, sockets included, are open; none for a process that is gone.
+pub(crate) fn open_files(pid: Pid) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
 /// The processes that `parent` started and that still run.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else {

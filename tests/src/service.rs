@@ -156,6 +156,12 @@ impl Service {
         self.process.rss_bytes()
     }
 
+    /// How many files, sockets included, it has open; panics when the process has ended.
+    #[track_caller]
+    pub fn open_files(&self) -> usize {
+        self.process.open_files()
+    }
+
     /// Keeps the ports from being given to somebody else while the service is down.
     fn hold_ports(&self) {
         let mut held = self.held();

@@ -1,6 +1,6 @@
 //! Clients that close their connection, or one side of it, before they have their answer.
 
-use std::{fs, io::Write as _, net::TcpStream};
+use std::{io::Write as _, net::TcpStream};
 
 use e2e::{
     http::{self, Connection},
@@ -64,7 +64,7 @@ fn clients_that_hang_up_leave_no_connection_open() {
     // So it has its connection to the other.
     assert_eq!(http::get(hash.addr(), "/").unwrap().status, 200);
     persistence.signal(Signal::STOP);
-    let before = open_files(&hash);
+    let before = hash.open_files();
     let mut kept = Vec::new();
     for _ in 0..10 {
         // They are closed one after another, by the test or at its end.
@@ -79,7 +79,7 @@ fn clients_that_hang_up_leave_no_connection_open() {
     }
     persistence.signal(Signal::CONT);
     wait::until("no connection of a client", SOON, || {
-        (open_files(&hash) <= before).then_some(())
+        (hash.open_files() <= before).then_some(())
     });
 }
 
@@ -88,10 +88,4 @@ fn waiting(service: &Service) -> Connection {
     connection.send(NOTHING_THEN_GET).unwrap();
     assert_eq!(connection.receive().unwrap().status, 404);
     connection
-}
-
-fn open_files(service: &Service) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", service.pid()))
-        .unwrap()
-        .count()
 }
