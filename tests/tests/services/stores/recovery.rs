@@ -19,12 +19,19 @@ use crate::{
 super::on_every_store!(
     the_rate_is_back_soon_after_the_store_hung,
     the_rate_is_back_soon_after_the_store_refused,
+    the_rate_is_back_soon_after_the_store_was_slow,
 );
 
 /// Shorter than the outage, so that requests expire in it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 const OUTAGE: Duration = Duration::from_secs(5);
+
+/// Longer than a request and an attempt may take. Unlike what hangs, it takes what it is asked for.
+const SLOW: Fault = Fault::Latency {
+    delay: Duration::from_secs(4),
+    jitter: Duration::ZERO,
+};
 
 /// More than can be waiting for an answer.
 const CONNECTIONS: usize = 10_000;
@@ -46,6 +53,10 @@ fn the_rate_is_back_soon_after_the_store_refused(kind: Kind) {
     after_an_outage_of_the_store(kind, Fault::Refuse);
 }
 
+fn the_rate_is_back_soon_after_the_store_was_slow(kind: Kind) {
+    after_an_outage_of_the_store(kind, SLOW);
+}
+
 fn after_an_outage_of_the_store(kind: Kind, fault: Fault) {
     let Some(backend) = Backend::start(kind) else {
         return;
@@ -63,6 +74,11 @@ fn the_rate_is_back_soon_after_persistence_hung() {
 #[test]
 fn the_rate_is_back_soon_after_persistence_refused() {
     after_an_outage_of_persistence(Fault::Refuse);
+}
+
+#[test]
+fn the_rate_is_back_soon_after_persistence_was_slow() {
+    after_an_outage_of_persistence(SLOW);
 }
 
 fn after_an_outage_of_persistence(fault: Fault) {
