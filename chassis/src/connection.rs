@@ -26,6 +26,7 @@ use std::{
 };
 
 use actix_web::web::BytesMut;
+use memchr::memchr_iter;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -111,16 +112,24 @@ impl Head {
     /// It ends where httparse ends it, which takes a bare LF for the end of a line and skips
     /// empty lines before the first.
     fn push(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (index, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'\r' | b'\n' if self.length == 0 => continue,
-                b'\n' if self.line_is_empty => return Some(index + 1),
-                b'\n' => self.line_is_empty = true,
-                b'\r' => {}
-                _ => self.line_is_empty = false,
+        let begin = match self.length {
+            0 => bytes
+                .iter()
+                .take_while(|byte| b"\r\n".contains(byte))
+                .count(),
+            _ => 0,
+        };
+        let is_blank = |line: &[u8]| line.iter().all(|&byte| byte == b'\r');
+        let mut line = begin;
+        for end in memchr_iter(b'\n', &bytes[begin..]).map(|found| begin + found) {
+            if self.line_is_empty && is_blank(&bytes[line..end]) {
+                return Some(end + 1);
             }
-            self.length += 1;
+            self.line_is_empty = true;
+            line = end + 1;
         }
+        self.line_is_empty &= is_blank(&bytes[line..]);
+        self.length += bytes.len() - begin;
         None
     }
 }
