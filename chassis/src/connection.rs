@@ -240,8 +240,16 @@ impl Connection {
 
     /// Reads no request until the one before is answered.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What arrives meanwhile wakes the reader, who is woken again when it may be read.
-        if !self.rest.is_empty() || self.stream.poll_read_ready(cx).is_ready() {
+        let has_arrived = self.stream.poll_read_ready(cx).is_ready();
+        if has_arrived
+            && let Err(error) = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()])
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            // Nobody waits for the answer.
+            return Poll::Ready(Err(error));
+        }
+        // Woken by what arrives, the reader is woken again when it may be read.
+        if has_arrived || !self.rest.is_empty() {
             self.reader = Some(cx.waker().clone());
         }
         self.poll_timer(cx)
