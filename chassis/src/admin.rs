@@ -20,7 +20,7 @@ use prometheus_client::{
 
 use crate::{
     health::Health,
-    resource::{accept_names, fresh_json, resource},
+    resource::{accept_names, json_answer, resource},
 };
 
 pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
@@ -41,7 +41,7 @@ pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc
 
 /// The process runs. It never asks a dependency: a restart would not repair that.
 async fn livez() -> HttpResponse {
-    fresh_json(StatusCode::OK, "{\"status\":\"alive\"}\n".to_owned())
+    json_answer(StatusCode::OK, "{\"status\":\"alive\"}\n".to_owned())
 }
 
 fn readyz(health: &Health) -> HttpResponse {
@@ -51,7 +51,7 @@ fn readyz(health: &Health) -> HttpResponse {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    fresh_json(status, format!("{document}\n"))
+    json_answer(status, format!("{document}\n"))
 }
 
 /// The `OpenMetrics` text format 1.0, for clients that name it.

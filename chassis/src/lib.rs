@@ -27,7 +27,7 @@ pub use serde;
 
 pub use self::{
     connect::connect,
-    resource::{fresh_json, options, require_accepts, resource},
+    resource::{json_answer, options, require_accepts, resource},
     run::{BadSettings, BoxError, Program, run},
     service::{Context, Fatal, Service},
 };

@@ -18,7 +18,10 @@ use actix_web::{
     dev::ServiceResponse,
     http::{
         Method, StatusCode, Uri,
-        header::{CONTENT_LENGTH, HeaderName, HeaderValue, SERVER, UPGRADE},
+        header::{
+            CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, SERVER, UPGRADE,
+            X_CONTENT_TYPE_OPTIONS,
+        },
     },
 };
 use futures_util::{
@@ -99,9 +102,15 @@ where
                     .into()
             });
             let head = response.head_mut();
-            head.headers.insert(SERVER, worker.shared.server.clone());
-            head.headers
-                .insert(X_SERVED_BY, worker.shared.served_by.clone());
+            for (name, value) in [
+                (SERVER, worker.shared.server.clone()),
+                (X_SERVED_BY, worker.shared.served_by.clone()),
+                // It is true only now, or only for one client.
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            ] {
+                head.headers.insert(name, value);
+            }
             // actix-http would agree to an upgrade that nothing here knows.
             if wants_upgrade || worker.shared.health.is_draining() {
                 head.set_connection_type(ConnectionType::Close);

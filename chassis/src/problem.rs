@@ -113,7 +113,6 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.content_type(CONTENT_TYPE);
-        response.insert_header((header::CACHE_CONTROL, "no-store"));
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }

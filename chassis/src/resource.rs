@@ -6,7 +6,7 @@ use actix_web::{
     guard::fn_guard,
     http::{
         Method, StatusCode,
-        header::{self, ALLOW, CACHE_CONTROL, CONTENT_TYPE, Header as _, HeaderValue},
+        header::{self, ALLOW, CONTENT_TYPE, Header as _, HeaderValue},
     },
     web,
 };
@@ -70,12 +70,11 @@ pub(crate) fn require_ready(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-/// An answer that is JSON and must not be kept: it is true only now, or only for one client.
-pub fn fresh_json(status: StatusCode, body: String) -> HttpResponse {
+/// An answer that is JSON.
+pub fn json_answer(status: StatusCode, body: String) -> HttpResponse {
     let mut answer = HttpResponse::build(status);
     // Made from text at run time, a value would be copied for each answer.
     answer.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-    answer.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     answer.body(body)
 }
 

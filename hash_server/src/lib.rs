@@ -14,7 +14,7 @@ use actix_web::{
     web,
 };
 use chassis::{
-    Context, Program, Service, fresh_json,
+    Context, Program, Service, json_answer,
     problem::{Problem, StatusCode},
     require_accepts, resource,
     settings::{A_HOST, Host},
@@ -91,7 +91,7 @@ async fn hash(
         .first();
     let hash = Sha256::digest(number.to_string());
     let json = wire::encode_hashed(number, &hash);
-    let mut answer = fresh_json(StatusCode::OK, json);
+    let mut answer = json_answer(StatusCode::OK, json);
     let vary = HeaderValue::from_static("Accept");
     answer.headers_mut().insert(VARY, vary);
     Ok(answer)

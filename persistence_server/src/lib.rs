@@ -10,7 +10,7 @@ use actix_web::{
     web,
 };
 use chassis::{
-    Context, Program, Service, fresh_json, options,
+    Context, Program, Service, json_answer, options,
     problem::{Problem, StatusCode},
     require_accepts, resource,
 };
@@ -105,7 +105,7 @@ async fn next(
         None => wire::encode_number(block.first()),
         Some(_) => wire::encode_block(block),
     };
-    Ok(fresh_json(StatusCode::OK, json))
+    Ok(json_answer(StatusCode::OK, json))
 }
 
 /// What a client is told when there is no number. The cause is in the log.

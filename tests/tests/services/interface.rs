@@ -10,9 +10,11 @@ use crate::started::{self, hash, hello, memory};
 #[track_caller]
 pub(crate) fn send(service: &Service, method: &str, target: &str, headers: &str) -> Response {
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\n\
+         Connection: close\r\n{headers}\r\n"
     );
     let answer = http::request(service.addr(), request).expect("an answer");
+    is_safe(&answer);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
     assert_eq!(
         answer.header("x-served-by"),
@@ -24,6 +26,14 @@ pub(crate) fn send(service: &Service, method: &str, target: &str, headers: &str)
         .expect("a Server header on every answer");
     assert!(server.contains("_server/"), "{server}");
     answer
+}
+
+/// Whether it is not kept, not taken for something else, and not shown to other origins.
+#[track_caller]
+fn is_safe(answer: &Response) {
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
 }
 
 #[track_caller]
@@ -76,7 +86,6 @@ fn persistence_counts_from_1() {
         let answer = get(&service, "/");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(
             answer.text(),
             format!("{{\"data\":{{\"number\":{number}}}}}\n")
@@ -142,7 +151,6 @@ fn hash_answers_a_number_and_its_sha256() {
     let answer = get(&service, "/");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("vary"), Some("Accept"));
     // echo -n 1 | sha256sum
     assert_eq!(
@@ -166,6 +174,7 @@ fn other_paths_are_not_found_on_the_public_port() {
             "/readyz",
             "/metrics",
             "/%2e",
+            "/\"quoted\"",
         ];
         for target in targets {
             is_problem(&get(service, target), 404);
@@ -258,7 +267,11 @@ fn a_cause_stays_in_the_log_and_out_of_the_answer() {
 #[test]
 fn the_admin_port_serves_probes_and_metrics_and_nothing_else() {
     let service = hello();
-    let admin = |path: &str| http::get(service.admin_addr(), path).unwrap();
+    let admin = |path: &str| {
+        let answer = http::get(service.admin_addr(), path).unwrap();
+        is_safe(&answer);
+        answer
+    };
     assert_eq!(admin("/livez").status, 200);
     assert_eq!(admin("/readyz").json()["status"], "ready");
     is_problem(&admin("/"), 404);
