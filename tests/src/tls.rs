@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tempfile::TempDir;
 
 /// The files, in PEM; they are deleted with the last clone of this.
@@ -15,12 +17,40 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// What no client may accept, each with a part of what it says then.
+    ///
+    /// # Panics
+    ///
+    /// When the files cannot be written.
+    pub fn refused() -> [(Self, &'static str); 2] {
+        [
+            (Self::expired(), "certificate expired"),
+            (Self::of_another_server(), "certificate not valid for name"),
+        ]
+    }
+
     /// Makes a new authority and a server certificate.
     ///
     /// # Panics
     ///
     /// When the files cannot be written.
     pub fn new() -> Self {
+        Self::signed(["localhost", "127.0.0.1"], |_| {})
+    }
+
+    /// As [`new`](Self::new), but the server's certificate has expired.
+    fn expired() -> Self {
+        Self::signed(["localhost", "127.0.0.1"], |server| {
+            server.not_after = date_time_ymd(2020, 1, 1);
+        })
+    }
+
+    /// As [`new`](Self::new), but the server's certificate is for another one.
+    fn of_another_server() -> Self {
+        Self::signed(["elsewhere", "127.0.0.2"], |_| {})
+    }
+
+    fn signed(names: [&str; 2], change: impl Fn(&mut CertificateParams)) -> Self {
         let key = || KeyPair::generate().expect("a key can be generated");
 
         let mut authority = CertificateParams::default();
@@ -29,8 +59,9 @@ impl Tls {
         name.push(DnType::CommonName, "authority of one test");
         let authority = CertifiedIssuer::self_signed(authority, key()).expect("a valid authority");
 
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names = names.map(str::to_owned);
         let mut server = CertificateParams::new(names).expect("valid names");
+        change(&mut server);
         let name = &mut server.distinguished_name;
         name.push(DnType::CommonName, "localhost");
         let server_key = key();

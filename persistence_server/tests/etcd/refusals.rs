@@ -226,12 +226,7 @@ async fn a_server_that_takes_connections_and_says_nothing_is_named() {
     assert_eq!(reason, format!("etcd at {url}: no answer within 900 ms"));
 }
 
-#[tokio::test]
-async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_trusted() {
-    if missing() {
-        return;
-    }
-    let (tls, other) = (Tls::new(), Tls::new());
+fn encrypted(tls: &Tls) -> Server {
     let (cert, key) = (tls.cert(), tls.key());
     let flags = [
         "--cert-file",
@@ -239,15 +234,37 @@ async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_
         "--key-file",
         key.to_str().unwrap(),
     ];
-    let server = Server::start("https", &flags);
+    Server::start("https", &flags)
+}
+
+fn trusting(url: &str, tls: &Tls) -> persistence_server::store::etcd::EtcdStore {
+    let mut settings = settings(url);
+    settings.etcd_ca_file = Some(tls.ca());
+    store(settings)
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_or_is_for_another_server_is_refused() {
+    if missing() {
+        return;
+    }
+    for (tls, words) in Tls::refused() {
+        let server = encrypted(&tls);
+        let url = format!("https://{}", server.addr());
+        let reason = check(&trusting(&url, &tls)).await.unwrap_err();
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn tls_is_spoken_where_the_url_says_https_and_only_the_right_authority_is_trusted() {
+    if missing() {
+        return;
+    }
+    let (tls, other) = (Tls::new(), Tls::new());
+    let server = encrypted(&tls);
     let url = format!("https://{}", server.addr());
     let named = format!("https://localhost:{}", server.addr().port());
-    let trusting = |url: &str, tls: &Tls| {
-        let mut settings = settings(url);
-        settings.etcd_ca_file = Some(tls.ca());
-        store(settings)
-    };
-
     assert_eq!(reserve(&trusting(&url, &tls), 1).await.unwrap().first(), 1);
     assert_eq!(
         reserve(&trusting(&named, &tls), 1).await.unwrap().first(),

@@ -80,6 +80,19 @@ async fn each_mode_verifies_as_much_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_or_is_for_another_server_is_refused() {
+    if skipped() {
+        return;
+    }
+    for (tls, words) in Tls::refused() {
+        let server = server_with_tls(&tls);
+        let ca = tls.ca();
+        let said = outcome("localhost", server.port(), "verify-full", ca.to_str()).await;
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn only_verify_full_minds_another_name() {
     if skipped() {
         return;

@@ -52,6 +52,20 @@ async fn a_server_that_another_authority_vouches_for_is_refused() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_or_is_for_another_server_is_refused() {
+    if skipped() {
+        return;
+    }
+    for (tls, words) in Tls::refused() {
+        let redis = encrypted(&tls);
+        let ca = tls.ca().display().to_string();
+        let variables = [("REDIS_TLS", "on"), ("REDIS_TLS_CA_FILE", &*ca)];
+        let reason = refusal(&server(redis.port(), &variables)).await;
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn encryption_on_one_side_only_is_an_error_with_a_reason() {
     if skipped() {
         return;
