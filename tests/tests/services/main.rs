@@ -8,6 +8,7 @@ mod life;
 mod limits;
 mod methods;
 mod promise;
+mod secrets;
 mod settings;
 mod started;
 mod stores;
