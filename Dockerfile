@@ -79,7 +79,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build --chown=65532:0 /out/root /
 COPY --from=build /out/persistence_server /
 ENV DATA_DIR=/data
-EXPOSE 8081 9081
+EXPOSE 8081
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/persistence_server", "healthcheck"]
 ENTRYPOINT ["/persistence_server"]
@@ -88,7 +88,7 @@ FROM service AS hash_server
 LABEL org.opencontainers.image.title=hash_server \
       org.opencontainers.image.description="Answers with the next unique integer and its SHA-256"
 COPY --from=build /out/hash_server /
-EXPOSE 8082 9082
+EXPOSE 8082
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/hash_server", "healthcheck"]
 ENTRYPOINT ["/hash_server"]
@@ -97,7 +97,7 @@ FROM service AS hello_server
 LABEL org.opencontainers.image.title=hello_server \
       org.opencontainers.image.description="Says hello"
 COPY --from=build /out/hello_server /
-EXPOSE 8080 9080
+EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/hello_server", "healthcheck"]
 ENTRYPOINT ["/hello_server"]

@@ -32,7 +32,7 @@ const HARDENED: [&str; 6] = [
     "--cpus=1",
 ];
 
-/// Starts a service with its ports published and these further arguments of `docker run`.
+/// Starts a service with its public port published and these further arguments of `docker run`.
 #[track_caller]
 fn start(image: &Image, args: &[&str]) -> Container {
     let tagged = image.tagged();
@@ -64,9 +64,10 @@ fn a_service_serves_and_stops_as_the_first_process_of_its_container() {
         return;
     }
     for image in SERVICES {
-        let begin = Instant::now();
-        let service = start(&image, &["--tmpfs=/data:uid=65532,gid=65532"]);
         let (port, admin_port) = image.ports.expect("a service has ports");
+        let publish = format!("--publish=127.0.0.1::{admin_port}");
+        let begin = Instant::now();
+        let service = start(&image, &["--tmpfs=/data:uid=65532,gid=65532", &publish]);
         let (addr, admin) = (service.port(port), service.port(admin_port));
         let alive = || http::get(admin, "/livez").ok();
         let answer = e2e::wait::until("an answer", Duration::from_secs(30), alive);
