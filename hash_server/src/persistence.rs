@@ -301,6 +301,8 @@ fn join_chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -367,6 +369,44 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nbad name: x\r\n\r\n",
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_arrives_in_whatever_chunks(sizes in prop::collection::vec(1..100_usize, 0..20)) {
+            let mut sent = Vec::new();
+            let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for size in sizes {
+                let chunk: Vec<u8> = (0..size).map(|place| place as u8).collect();
+                bytes.extend(format!("{size:x}\r\n").bytes().chain(chunk.clone()));
+                bytes.extend(b"\r\n");
+                sent.extend(chunk);
+            }
+            bytes.extend(b"0\r\n\r\n");
+            for end in 0..bytes.len() {
+                prop_assert_eq!(parse(&bytes[..end]), Ok(None));
+            }
+            prop_assert_eq!(parse(&bytes).unwrap().unwrap().body, sent);
+        }
+
+        #[test]
+        fn a_damaged_answer_is_read_or_refused(
+            place: prop::sample::Index,
+            damage in prop::collection::vec(any::<u8>(), 0..9),
+        ) {
+            for good in [
+                &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"[..],
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n",
+            ] {
+                let mut bytes = good.to_vec();
+                let place = place.index(bytes.len());
+                let end = bytes.len().min(place + damage.len() / 2);
+                bytes.splice(place..end, damage.clone());
+                if let Ok(Some(answer)) = parse(&bytes) {
+                    prop_assert!(answer.body.len() < bytes.len());
+                }
+            }
         }
     }
 }

@@ -109,6 +109,8 @@ pub struct InvalidAnswer;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{InvalidCount, MAX_NUMBER};
 
@@ -194,6 +196,48 @@ mod tests {
         }
         for repeated in ["count=1&count=1", "count=1&%63ount=1"] {
             assert_eq!(parse_query(repeated), Err(InvalidQuery::Repeated));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_count_is_found_however_it_is_encoded(
+            count in 1..=Count::MAX.get(),
+            encoded in any::<[bool; 10]>(),
+            others in "([a-z]{0,3}=?[0-9a-z%+]{0,4}&){0,3}",
+        ) {
+            let parameter = format!("count={count}");
+            let parameter: String = (parameter.bytes().zip(encoded.iter().cycle()))
+                .map(|(byte, encoded)| match encoded {
+                    true if byte != b'=' => format!("%{byte:02x}"),
+                    _ => char::from(byte).to_string(),
+                })
+                .collect();
+            prop_assert_eq!(parse_query(&(others + &parameter)), Ok(Count::new(count).ok()));
+        }
+
+        #[test]
+        fn whatever_is_asked_is_a_count_in_range_or_refused(query in "([a-z%=&0-9]|count=|.){0,20}") {
+            if let Ok(Some(count)) = parse_query(&query) {
+                prop_assert!((1..=Count::MAX.get()).contains(&count.get()));
+            }
+        }
+
+        #[test]
+        fn a_damaged_answer_is_refused_or_another_block_of_the_size(
+            first in 1..MAX_NUMBER - 65_536,
+            count in 1..=Count::MAX.get(),
+            place: prop::sample::Index,
+            byte: u8,
+        ) {
+            let sent = block(first, count);
+            let mut json = encode_block(sent).into_bytes();
+            let place = place.index(json.len());
+            json[place] = byte;
+            if let Ok(read) = decode_block(&json, sent.count()) {
+                prop_assert_eq!(read.count(), sent.count());
+                prop_assert!(read.last() <= MAX_NUMBER);
+            }
         }
     }
 }

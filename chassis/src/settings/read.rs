@@ -212,6 +212,8 @@ impl fmt::Display for BadValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
@@ -398,5 +400,22 @@ mod tests {
     fn a_bad_value_on_several_lines_is_reported_on_one() {
         let bad = read(&[("PORT", "80\n81")]).unwrap_err();
         assert_eq!(bad[0].lines().count(), 1, "{bad:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_variable_holds_is_read_or_refused_by_its_name(
+            variable in prop::sample::select(<Common as Settings>::variables()),
+            value in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..20),
+                "[-+0-9.e:/a-z \\[\\]]{0,12}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let name = variable.name();
+            let set = (OsString::from(&name), OsString::from_vec(value));
+            if let Err(bad) = lines([set].into_iter().collect()) {
+                prop_assert!(bad.len() == 1 && bad[0].starts_with(&format!("invalid {name} ")), "{bad:?}");
+            }
+        }
     }
 }

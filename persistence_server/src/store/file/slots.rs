@@ -227,6 +227,8 @@ fn one_bad(bad: u8, good: u8, slot: Slot) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(slots: [Slot; 2]) -> Vec<u8> {
@@ -282,5 +284,24 @@ mod tests {
         }
         let swapped = [slot(7, 60).render(), slot(8, 70).render()].concat();
         assert!(newest(&swapped).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_refused_or_says_what_it_said(
+            generation in 0..u64::MAX,
+            last in 0..u64::MAX,
+            place in 0..FILE,
+            damage in prop::collection::vec(any::<u8>(), 0..2 * SLOT),
+        ) {
+            let newer = slot(generation + 1, last + 1);
+            let good = file([slot(generation, last), newer]);
+            let mut bad = good.clone();
+            for (byte, damaged) in bad[place..].iter_mut().zip(damage) {
+                *byte = damaged;
+            }
+            prop_assert!(bad == good || newest(&bad).is_err());
+            prop_assert_eq!(newest(&good), Ok(newer));
+        }
     }
 }
