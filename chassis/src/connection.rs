@@ -9,6 +9,9 @@
 //!   that sends 128 KiB of them at once would take 34 MB.)
 //! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
 //!   sent is answered. (actix-http closes first, and drops what it has not read.)
+//! * Every answer gets the fields that all have behind its status line, as it is written: so those
+//!   that actix-http gives by itself get them too. (In its map of fields each would cost some 500
+//!   instructions for each request.)
 //! * [`Connections`] are those of one worker, and which of them are closed although nothing is
 //!   wrong with them: at a stop all that are idle, and when there are too many the longest idle
 //!   first. A request costs two stores of a number here: no lock, no system call, no clock.
@@ -16,7 +19,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
+    io::{self, IoSlice},
     mem::{self, MaybeUninit},
     pin::Pin,
     rc::Rc,
@@ -26,7 +29,7 @@ use std::{
 };
 
 use actix_web::web::BytesMut;
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -45,14 +48,16 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The longest head, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-const TOO_LARGE: &[u8] =
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// What actix-http may write before an answer; the answer's fields do not belong there.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 pub(crate) struct Connection {
     stream: TcpStream,
     worker: Rc<Worker>,
     membership: Membership,
     turn: Turn,
+    /// How far the answer is written.
+    written: Written,
     /// What has arrived behind the head of the request in hand.
     rest: BytesMut,
     /// Whether a line of a body was just passed on, which may have been the last one.
@@ -84,6 +89,17 @@ impl Default for Next {
     fn default() -> Self {
         Self::Head(Head::default())
     }
+}
+
+/// How far an answer is written.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    /// Not to the end of its status line.
+    Nothing,
+    /// So many bytes of the fields that every answer has.
+    Fields(usize),
+    /// All of these.
+    AllFields,
 }
 
 impl Turn {
@@ -147,6 +163,7 @@ impl Connection {
             worker,
             membership,
             turn: Turn::default(),
+            written: Written::Nothing,
             rest: BytesMut::new(),
             passed_on: false,
             reader: None,
@@ -164,6 +181,7 @@ impl Connection {
     fn has_read(&mut self, mut head: Head, bytes: &[u8]) -> usize {
         let was_empty = head.length == 0;
         let end = head.push(bytes);
+        self.written = Written::Nothing;
         self.rings = 0;
         if end.is_some() {
             self.turn.0.set(Next::Answer);
@@ -328,8 +346,13 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     if head.push(piece.filled()).is_some() {
+                        let fields = &self.worker.shared.fields;
+                        let answer = format!(
+                            "HTTP/1.1 431 Request Header Fields Too Large\r\n{fields}\
+                             content-length: 0\r\nconnection: close\r\n\r\n"
+                        );
                         // It fails where the client is gone.
-                        let _ = self.stream.try_write(TOO_LARGE);
+                        let _ = self.stream.try_write(answer.as_bytes());
                         return Poll::Ready(Ok(()));
                     }
                     self.turn.0.set(Next::Head(head));
@@ -337,6 +360,42 @@ impl Connection {
                 Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending => return self.poll_timer(cx),
             }
+        }
+    }
+
+    /// Writes a part of an answer, and the fields that every answer has behind its status line.
+    fn poll_write_answer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let fields = self.worker.shared.fields.as_bytes();
+        loop {
+            let (line, sent) = match self.written {
+                Written::Nothing => {
+                    let begin = match bytes.starts_with(CONTINUE) {
+                        true => CONTINUE.len(),
+                        false => 0,
+                    };
+                    let Some(end) = memchr(b'\n', &bytes[begin..]) else {
+                        return Pin::new(&mut self.stream).poll_write(cx, bytes);
+                    };
+                    (begin + end + 1, 0)
+                }
+                Written::Fields(sent) => (0, sent),
+                Written::AllFields => return Pin::new(&mut self.stream).poll_write(cx, bytes),
+            };
+            let (line, rest) = bytes.split_at(line);
+            let pieces = [line, &fields[sent..], rest].map(IoSlice::new);
+            let taken = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;
+            let Some(taken) = taken.checked_sub(line.len()) else {
+                return Poll::Ready(Ok(taken));
+            };
+            if let Some(of_rest) = (sent + taken).checked_sub(fields.len()) {
+                self.written = Written::AllFields;
+                return Poll::Ready(Ok(line.len() + of_rest));
+            }
+            self.written = Written::Fields(sent + taken);
+            if !line.is_empty() {
+                return Poll::Ready(Ok(line.len()));
+            }
+            // Nothing of what was given is written yet, and to say so would mean an error.
         }
     }
 }
@@ -367,7 +426,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+        match self.poll_write_answer(cx, bytes) {
             Poll::Ready(written) => {
                 self.has_written();
                 Poll::Ready(written)
@@ -561,9 +620,11 @@ impl Drop for Membership {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
     use futures_util::FutureExt as _;
-    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::{health::Health, middleware::Shared};
@@ -573,10 +634,8 @@ mod tests {
 
     /// A connection, and its client, which does nothing.
     async fn connection() -> (Connection, TcpStream) {
-        let text = HeaderValue::from_static("test");
         let worker = Worker::new(Shared {
-            server: text.clone(),
-            served_by: text,
+            fields: "a: b\r\n".into(),
             health: Health::default(),
             metrics: None,
             access_log: None,
@@ -657,5 +716,32 @@ mod tests {
         connection.has_written();
         close(&connection);
         assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+    }
+    #[tokio::test]
+    async fn every_answer_gets_the_fields_behind_its_status_line() {
+        let (mut connection, mut client) = connection().await;
+        let body = "x".repeat(1 << 20);
+        for (written, read) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\na: b\r\n\r\n"),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\na: b\r\n\r\n",
+            ),
+            // More than the kernel takes at once.
+            (
+                &format!("HTTP/1.1 200 OK\r\n\r\n{body}"),
+                &format!("HTTP/1.1 200 OK\r\na: b\r\n\r\n{body}"),
+            ),
+        ] {
+            connection.has_read(Head::default(), b"a request\n\n");
+            let mut received = vec![0; read.len()];
+            let (wrote, got) = tokio::join!(
+                connection.write_all(written.as_bytes()),
+                client.read_exact(&mut received)
+            );
+            assert_eq!(got.unwrap(), received.len());
+            wrote.unwrap();
+            assert!(received == read.as_bytes(), "{:.60}", read);
+        }
     }
 }

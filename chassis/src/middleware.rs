@@ -1,5 +1,5 @@
-//! Around every request: its body is read off, panics are caught, the answer gets its headers,
-//! and the request is counted and logged.
+//! Around every request: its body is read off, panics are caught, and the request is counted and
+//! logged.
 
 use std::{
     convert::Infallible,
@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -18,10 +19,7 @@ use actix_web::{
     dev::ServiceResponse,
     http::{
         Method, StatusCode, Uri,
-        header::{
-            CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, SERVER, UPGRADE,
-            X_CONTENT_TYPE_OPTIONS,
-        },
+        header::{CONTENT_LENGTH, HeaderValue, UPGRADE},
     },
 };
 use futures_util::{
@@ -101,19 +99,11 @@ where
                     .error_response()
                     .into()
             });
-            let head = response.head_mut();
-            for (name, value) in [
-                (SERVER, worker.shared.server.clone()),
-                (X_SERVED_BY, worker.shared.served_by.clone()),
-                // It is true only now, or only for one client.
-                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-                (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            ] {
-                head.headers.insert(name, value);
-            }
             // actix-http would agree to an upgrade that nothing here knows.
             if wants_upgrade || worker.shared.health.is_draining() {
-                head.set_connection_type(ConnectionType::Close);
+                response
+                    .head_mut()
+                    .set_connection_type(ConnectionType::Close);
             }
             let status = response.status().as_u16();
             worker.answered(remote, (&method, &uri), status, begin.elapsed());
@@ -194,16 +184,11 @@ async fn read_off(request: &mut Request, turn: &Turn) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The header that says which instance answered.
-const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
-
 /// What the workers of one listener have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    /// `NAME/VERSION`, for the `Server` header.
-    pub(crate) server: HeaderValue,
-    /// The name of this instance, for the `X-Served-By` header.
-    pub(crate) served_by: HeaderValue,
+    /// The header fields of every answer, as they are written.
+    pub(crate) fields: Arc<str>,
     pub(crate) health: Health,
     /// Where requests are counted, if they are.
     pub(crate) metrics: Option<RequestMetrics>,
@@ -279,8 +264,7 @@ mod tests {
             .route("/bad", web::get().to(panics))
             .route("/good", web::get().to(async || "good"));
         let worker = Worker::new(Shared {
-            server: HeaderValue::from_static("test/1"),
-            served_by: HeaderValue::from_static("here"),
+            fields: "".into(),
             health: Health::default(),
             metrics: None,
             access_log: None,
@@ -293,7 +277,6 @@ mod tests {
             let request = TestRequest::with_uri(path).to_request();
             let answer = service.call(request).await.unwrap();
             assert_eq!(answer.status(), status);
-            assert_eq!(answer.headers().get(X_SERVED_BY).unwrap(), "here");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use actix_http::{HttpService, KeepAlive};
 use actix_service::{Service as _, ServiceFactory as _, apply, map_config};
-use actix_web::{App, dev::AppConfig, http::header::HeaderValue, web::ServiceConfig};
+use actix_web::{App, dev::AppConfig, web::ServiceConfig};
 use prometheus_client::metrics::info::Info;
 use tokio::{
     net::TcpStream,
@@ -108,8 +108,7 @@ impl Serving {
             health.expect(dependency.name);
         }
         let shared = Shared {
-            server: header(&format!("{}/{}", program.name, program.version)),
-            served_by: header(&instance),
+            fields: fields(program, &instance).into(),
             health: health.clone(),
             metrics: None,
             access_log: None,
@@ -326,9 +325,18 @@ fn instance() -> String {
         .into_owned()
 }
 
-fn header(text: &str) -> HeaderValue {
+/// The header fields of every answer: who answered, and that a client must neither keep it nor
+/// take it for something else than its media type says.
+fn fields(Program { name, version, .. }: Program, instance: &str) -> String {
     // A host name is plain ASCII; anything else would not be worth failing for.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    let instance = match instance.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => instance,
+        false => "unknown",
+    };
+    format!(
+        "server: {name}/{version}\r\nx-served-by: {instance}\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\n"
+    )
 }
 
 /// How long a client may take to close after it was asked to.

@@ -3,6 +3,7 @@
 mod contract;
 mod data_dir;
 mod hang_ups;
+mod headers;
 mod interface;
 mod life;
 mod limits;
