@@ -10,11 +10,9 @@ use crate::started::{self, hash, hello, memory};
 #[track_caller]
 pub(crate) fn send(service: &Service, method: &str, target: &str, headers: &str) -> Response {
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\n\
-         Connection: close\r\n{headers}\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
     );
     let answer = http::request(service.addr(), request).expect("an answer");
-    is_safe(&answer);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
     assert_eq!(
         answer.header("x-served-by"),
@@ -26,14 +24,6 @@ pub(crate) fn send(service: &Service, method: &str, target: &str, headers: &str)
         .expect("a Server header on every answer");
     assert!(server.contains("_server/"), "{server}");
     answer
-}
-
-/// Whether it is not kept, not taken for something else, and not shown to other origins.
-#[track_caller]
-fn is_safe(answer: &Response) {
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(answer.header("access-control-allow-origin"), None);
 }
 
 #[track_caller]
@@ -267,11 +257,7 @@ fn a_cause_stays_in_the_log_and_out_of_the_answer() {
 #[test]
 fn the_admin_port_serves_probes_and_metrics_and_nothing_else() {
     let service = hello();
-    let admin = |path: &str| {
-        let answer = http::get(service.admin_addr(), path).unwrap();
-        is_safe(&answer);
-        answer
-    };
+    let admin = |path: &str| http::get(service.admin_addr(), path).unwrap();
     assert_eq!(admin("/livez").status, 200);
     assert_eq!(admin("/readyz").json()["status"], "ready");
     is_problem(&admin("/"), 404);
