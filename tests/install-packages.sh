@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: Redis, PostgreSQL, PgBouncer and etcd, tools that count,
 # curl, the linter of scripts, what the stand-ins for images are made with, and what the services run
-# behind and are measured with and against. Docker is left to whoever owns the machine.
+# behind and are measured with and against, and a browser. Docker is left to whoever owns the machine.
 #
 # Only what is missing is installed, so running it again costs nothing. No daemon is left
 # running or enabled: the tests start their own, on free ports, and stop them again.
@@ -25,6 +25,7 @@ needs=(
     "/usr/lib/python3*/ensurepip python3-venv -"
     "nginx nginx nginx"
     "haproxy haproxy haproxy"
+    "chromedriver chromium-driver -"
     "webdis webdis webdis"
     "wrk wrk -"
     "pgbench postgresql postgresql"

@@ -27,7 +27,7 @@ pub use serde;
 
 pub use self::{
     connect::connect,
-    resource::{json_answer, options, require_accepts, resource},
+    resource::{json_answer, options, prefers, require_accepts, resource},
     run::{BadSettings, BoxError, Program, run},
     service::{Context, Fatal, Service},
 };

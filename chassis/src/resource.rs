@@ -6,7 +6,10 @@ use actix_web::{
     guard::fn_guard,
     http::{
         Method, StatusCode,
-        header::{self, ALLOW, CONTENT_TYPE, Header as _, HeaderValue},
+        header::{
+            ACCEPT, ALLOW, Accept, CONTENT_TYPE, Header as _, HeaderMap, HeaderValue, Quality,
+            from_comma_delimited,
+        },
     },
     web,
 };
@@ -84,7 +87,7 @@ pub fn json_answer(status: StatusCode, body: String) -> HttpResponse {
 ///
 /// 406 when the request's `Accept` excludes it.
 pub fn require_accepts(request: &HttpRequest, media_type: &'static str) -> Result<(), Problem> {
-    if accepts(request, media_type) {
+    if quality(request.headers(), media_type) > Quality::ZERO {
         Ok(())
     } else {
         let detail = format!("this resource is available only as {media_type}");
@@ -92,23 +95,28 @@ pub fn require_accepts(request: &HttpRequest, media_type: &'static str) -> Resul
     }
 }
 
-/// Whether the request's `Accept` allows `media_type`; without one, everything is allowed.
+/// Whether the request's `Accept` prefers `media_type` to `other`, which it gets in doubt.
+pub fn prefers(headers: &HeaderMap, media_type: &str, other: &str) -> bool {
+    quality(headers, media_type) > quality(headers, other)
+}
+
+/// How much the request's `Accept` wants `media_type`; without one, everything is as good.
 ///
 /// The most specific range that matches decides (RFC 9110, section 12.5.1). A header that does
 /// not parse is ignored, as that section permits.
-fn accepts(request: &HttpRequest, media_type: &'static str) -> bool {
-    let mut headers = request.headers().get_all(header::ACCEPT);
-    match (headers.next(), headers.next()) {
-        (None, _) => return true,
+fn quality(headers: &HeaderMap, media_type: &str) -> Quality {
+    let mut values = headers.get_all(ACCEPT);
+    match (values.next(), values.next()) {
+        (None, _) => return Quality::MAX,
         // What curl and most programs send.
-        (Some(only), None) if only == "*/*" => return true,
+        (Some(only), None) if only == "*/*" => return Quality::MAX,
         _ => {}
     }
-    let Ok(accept) = header::Accept::parse(request) else {
-        return true;
+    let Ok(accept) = from_comma_delimited(headers.get_all(ACCEPT)).map(Accept) else {
+        return Quality::MAX;
     };
     let (kind, subtype) = media_type.split_once('/').unwrap_or((media_type, "*"));
-    let mut best = (0, header::Quality::ZERO);
+    let mut best = (0, Quality::ZERO);
     for range in accept.iter() {
         let specific = match (range.item.type_().as_str(), range.item.subtype().as_str()) {
             (k, s) if k == kind && s == subtype => 3,
@@ -120,16 +128,17 @@ fn accepts(request: &HttpRequest, media_type: &'static str) -> bool {
             best = (specific, range.quality);
         }
     }
-    accept.is_empty() || best.1 > header::Quality::ZERO
+    match accept.is_empty() {
+        true => Quality::MAX,
+        false => best.1,
+    }
 }
 
 /// Whether the request's `Accept` names `media_type` itself, not only a range that contains it.
 pub(crate) fn accept_names(request: &HttpRequest, media_type: &str) -> bool {
-    header::Accept::parse(request).is_ok_and(|accept| {
+    Accept::parse(request).is_ok_and(|accept| {
         let mut ranges = accept.iter();
-        ranges.any(|range| {
-            range.item.essence_str() == media_type && range.quality > header::Quality::ZERO
-        })
+        ranges.any(|range| range.item.essence_str() == media_type && range.quality > Quality::ZERO)
     })
 }
 
@@ -161,15 +170,13 @@ mod tests {
 
     fn json_accepted(accept: &str) -> bool {
         let request = TestRequest::default().insert_header(("accept", accept));
-        accepts(&request.to_http_request(), "application/json")
+        require_accepts(&request.to_http_request(), "application/json").is_ok()
     }
 
     #[test]
     fn the_most_specific_range_decides() {
-        assert!(accepts(
-            &TestRequest::default().to_http_request(),
-            "text/plain"
-        ));
+        let without = TestRequest::default().to_http_request();
+        assert!(require_accepts(&without, "text/plain").is_ok());
         for good in [
             "*/*",
             "application/json",
@@ -189,6 +196,32 @@ mod tests {
         ] {
             assert!(!json_accepted(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_browser_prefers_a_page_and_nothing_else_does() {
+        let page = |accept: &str| {
+            let request = TestRequest::default().insert_header(("accept", accept));
+            let request = request.to_http_request();
+            prefers(request.headers(), "text/html", "application/json")
+        };
+        for browser in [
+            "text/html",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ] {
+            assert!(page(browser), "{browser}");
+        }
+        for other in [
+            "",
+            "*/*",
+            "application/json",
+            "text/html, application/json",
+            "text/html;q=0.1, */*",
+        ] {
+            assert!(!page(other), "{other}");
+        }
+        let without = TestRequest::default().to_http_request();
+        assert!(!prefers(without.headers(), "text/html", "application/json"));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Answers each request with a fresh integer and its SHA-256; stands for a front end that
 //! scales out.
 
+mod page;
 mod persistence;
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, time::Instant};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    guard::fn_guard,
     http::{
-        Method,
-        header::{HeaderValue, VARY},
+        ConnectionType, Method,
+        header::{HeaderName, HeaderValue, VARY},
     },
     web,
 };
@@ -23,6 +25,7 @@ use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store a
 use sha2::{Digest as _, Sha256};
 
 pub use self::persistence::HttpSequence;
+use self::persistence::Way;
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {
@@ -50,14 +53,20 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     let limits = Limits::new(common.request_timeout(), common.in_flight_per_worker());
     let (marks, monitor) = (Marks::default(), Monitor::default());
     let persistence = HttpSequence::new(&settings.persistence_host, settings.persistence_port);
-    let target = persistence.target();
+    let (target, way) = (persistence.target(), persistence.way());
     let ratchet = Ratchet::new(persistence, marks.clone());
 
     let (checked, workers) = (ratchet.clone(), monitor.clone());
     let mut service = Service::new("/", move |path| {
         // Called once on each worker, so each has one connection and one coalescer of its own.
         let coalescer = Coalescer::start(ratchet.clone(), limits, workers.clone());
-        resource(path, [Method::GET], hash).app_data(web::Data::new(coalescer))
+        let page = web::head().guard(fn_guard(|context| {
+            page::is_wanted(context.head().headers())
+        }));
+        resource(path, [Method::GET], hash)
+            .route(page.to(async || page::answer()))
+            .app_data(web::Data::new(coalescer))
+            .app_data(way.clone())
     });
     for (name, help, read) in Monitor::COUNTERS {
         let monitor = monitor.clone();
@@ -78,11 +87,16 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     })
 }
 
-/// Answers a number that no other request gets, and the SHA-256 of its decimal digits.
+/// Answers a number that no other request gets, and the SHA-256 of its decimal digits; or the page,
+/// to a browser.
 async fn hash(
     request: HttpRequest,
     coalescer: web::Data<Coalescer>,
 ) -> Result<HttpResponse, Problem> {
+    if page::is_wanted(request.headers()) {
+        return Ok(page::answer());
+    }
+    let begin = Instant::now();
     require_accepts(&request, "application/json")?;
     let number = coalescer
         .reserve(Count::ONE)
@@ -94,8 +108,23 @@ async fn hash(
     let mut answer = json_answer(StatusCode::OK, json);
     let vary = HeaderValue::from_static("Accept");
     answer.headers_mut().insert(VARY, vary);
+    if request.query_string() == "watch" {
+        // As the page asks: how long each part took, and the next request may reach another replica.
+        let way = request.app_data::<Way>().map(Way::newest);
+        let timing = format!(
+            "hash;dur={:.3}{}",
+            begin.elapsed().as_secs_f64() * 1e3,
+            way.unwrap_or_default()
+        );
+        if let Ok(timing) = timing.try_into() {
+            answer.headers_mut().insert(SERVER_TIMING, timing);
+        }
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
     Ok(answer)
 }
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What a client is told when there is no number. The cause is in the log.
 fn problem(error: Error) -> Problem {

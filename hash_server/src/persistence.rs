@@ -5,7 +5,12 @@
 //! shows. It understands the answers of `persistence_server` and of proxies that pass them on,
 //! with a `Content-Length` or in chunks, and refuses everything else.
 
-use std::{io, num::NonZeroU16};
+use std::{
+    io,
+    num::NonZeroU16,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use chassis::{connect, settings::Host};
@@ -26,6 +31,33 @@ pub struct HttpSequence {
     host: Host,
     port: u16,
     connection: Reusable<HttpConnection>,
+    way: Way,
+}
+
+/// How the newest answer of any clone of an [`HttpSequence`] came about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Way(Arc<Mutex<String>>);
+
+impl Way {
+    /// As metrics of `Server-Timing`, each with a comma before it: who answered after how many
+    /// milliseconds, and what it says itself.
+    pub(crate) fn newest(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, answer: &Answer, begin: Instant) {
+        let time = begin.elapsed().as_secs_f64() * 1e3;
+        let served_by = answer.served_by.as_deref().unwrap_or_default();
+        let mut way = format!(", persistence;desc=\"{served_by}\";dur={time:.3}");
+        if let Some(timing) = &answer.timing {
+            way += ", ";
+            way += timing;
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    }
 }
 
 impl HttpSequence {
@@ -35,7 +67,13 @@ impl HttpSequence {
             host: host.clone(),
             port: port.get(),
             connection: Reusable::default(),
+            way: Way::default(),
         }
+    }
+
+    /// How the newest answer came about, whenever it is asked.
+    pub(crate) fn way(&self) -> Way {
+        self.way.clone()
     }
 
     /// What it is and where: `persistence at 127.0.0.1:8081`.
@@ -51,7 +89,10 @@ impl HttpSequence {
     ) -> Result<T, Error> {
         let open = async || HttpConnection::open(&self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
-            let result = read(connection.exchange(method, path).await?);
+            let begin = Instant::now();
+            let answer = connection.exchange(method, path).await?;
+            self.way.note(&answer, begin);
+            let result = read(answer);
             // Whatever sends such an answer cannot be trusted with another call.
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
             result
@@ -134,6 +175,9 @@ struct Answer {
     body: Vec<u8>,
     /// The value of [`wire::LAST`].
     last: Option<u64>,
+    /// The values of `X-Served-By` and `Server-Timing`.
+    served_by: Option<String>,
+    timing: Option<String>,
     /// Whether another request may follow on the same connection.
     keeps_connection: bool,
 }
@@ -213,6 +257,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
         return Ok(None);
     };
     let (mut length, mut chunked, mut last) = (None, false, None);
+    let (mut served_by, mut timing) = (None, None);
     let mut keeps_connection = head.version == Some(1);
     for field in &*head.headers {
         let value = std::str::from_utf8(field.value).unwrap_or_default().trim();
@@ -232,6 +277,10 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
             chunked = true;
         } else if field.name.eq_ignore_ascii_case(wire::LAST) {
             last = value.parse().ok();
+        } else if field.name.eq_ignore_ascii_case("x-served-by") {
+            served_by = Some(value.to_owned());
+        } else if field.name.eq_ignore_ascii_case("server-timing") {
+            timing = Some(value.to_owned());
         }
     }
     // httparse fills in the code of every complete head.
@@ -249,6 +298,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
         status,
         body,
         last,
+        served_by,
+        timing,
         keeps_connection,
     }))
 }

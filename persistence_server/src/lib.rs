@@ -4,6 +4,8 @@ mod settings;
 pub mod store;
 mod tls;
 
+use std::time::Instant;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{Method, header::HeaderName},
@@ -97,15 +99,24 @@ async fn next(
     require_accepts(&request, "application/json")?;
     let count = wire::parse_query(request.query_string())
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let begin = Instant::now();
     let block = coalescer
         .reserve(count.unwrap_or(Count::ONE))
         .await
         .map_err(problem)?;
-    let json = match count {
-        None => wire::encode_number(block.first()),
-        Some(_) => wire::encode_block(block),
-    };
-    Ok(json_answer(StatusCode::OK, json))
+    if count.is_none() {
+        return Ok(json_answer(
+            StatusCode::OK,
+            wire::encode_number(block.first()),
+        ));
+    }
+    let mut answer = json_answer(StatusCode::OK, wire::encode_block(block));
+    let timing = format!("store;dur={:.3}", begin.elapsed().as_secs_f64() * 1e3);
+    if let Ok(timing) = timing.try_into() {
+        let name = HeaderName::from_static("server-timing");
+        answer.headers_mut().insert(name, timing);
+    }
+    Ok(answer)
 }
 
 /// What a client is told when there is no number. The cause is in the log.

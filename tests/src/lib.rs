@@ -7,6 +7,7 @@
 //! Nothing here is asynchronous: a test is a plain function that starts things, breaks things
 //! and looks. It may still be called from an asynchronous test, where it blocks for a moment.
 
+pub mod browser;
 pub mod http;
 pub mod launch;
 pub mod lines;

@@ -8,6 +8,7 @@ mod interface;
 mod life;
 mod limits;
 mod methods;
+mod page;
 mod promise;
 mod secrets;
 mod settings;

@@ -6,7 +6,7 @@ mod faults;
 mod outages;
 mod recovery;
 mod replicas;
-mod rollout;
+pub(crate) mod rollout;
 
 /// Makes a test of each function for each networked store.
 macro_rules! on_every_store {

@@ -1,7 +1,9 @@
 //! Rolling restarts of replicas behind a balancer that follows `/readyz`.
 
 use std::{
-    fs, thread,
+    fs,
+    net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,7 +47,7 @@ fn rolling_restarts_behind_a_balancer_lose_no_request() {
     let port = persistence.balancer.port.number().to_string();
     let hash = Tier::start(|| Service::builder("hash_server").env("PERSISTENCE_PORT", &port));
 
-    let addr = hash.balancer.port.addr();
+    let addr = hash.addr();
     let mut load = options_for([format!("http://{addr}")], 0);
     load.connections = 16;
     let mut tiers = [hash, persistence];
@@ -94,13 +96,13 @@ fn rolling_restarts_behind_a_balancer_lose_no_request() {
 }
 
 /// Two replicas behind a balancer.
-struct Tier {
+pub(crate) struct Tier {
     replicas: [Service; 2],
     balancer: Balancer,
 }
 
 impl Tier {
-    fn start(replica: impl Fn() -> Builder) -> Self {
+    pub(crate) fn start(replica: impl Fn() -> Builder) -> Self {
         let replicas = [(); 2].map(|()| {
             let replica = replica()
                 .env("ACCESS_LOG", "off")
@@ -112,9 +114,13 @@ impl Tier {
         Self { replicas, balancer }
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.balancer.port.addr()
+    }
+
     /// Restarts one replica after another, as an orchestrator does, which goes on once the
     /// balancer uses the replica again.
-    fn restart_in_turn(&mut self, unready: &mut Longest, ended: &mut Longest) {
+    pub(crate) fn restart_in_turn(&mut self, unready: &mut Longest, ended: &mut Longest) {
         for replica in &mut self.replicas {
             let told = Instant::now();
             replica.signal(Signal::TERM);
