@@ -98,6 +98,13 @@ async fn hash(
     }
     let begin = Instant::now();
     require_accepts(&request, "application/json")?;
+    let way = match request.query_string() {
+        "watch" => request.app_data::<Way>(),
+        _ => None,
+    };
+    if let Some(way) = way {
+        way.ask();
+    }
     let number = coalescer
         .reserve(Count::ONE)
         .await
@@ -108,14 +115,10 @@ async fn hash(
     let mut answer = json_answer(StatusCode::OK, json);
     let vary = HeaderValue::from_static("Accept");
     answer.headers_mut().insert(VARY, vary);
-    if request.query_string() == "watch" {
+    if let Some(way) = way {
         // As the page asks: how long each part took, and the next request may reach another replica.
-        let way = request.app_data::<Way>().map(Way::newest);
-        let timing = format!(
-            "hash;dur={:.3}{}",
-            begin.elapsed().as_secs_f64() * 1e3,
-            way.unwrap_or_default()
-        );
+        let time = begin.elapsed().as_secs_f64() * 1e3;
+        let timing = format!("hash;dur={time:.3}{}", way.newest());
         if let Ok(timing) = timing.try_into() {
             answer.headers_mut().insert(SERVER_TIMING, timing);
         }

@@ -8,7 +8,10 @@
 use std::{
     io,
     num::NonZeroU16,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -34,18 +37,27 @@ pub struct HttpSequence {
     way: Way,
 }
 
-/// How the newest answer of any clone of an [`HttpSequence`] came about.
+/// How an answer to a clone of an [`HttpSequence`] came about: the newest since somebody asked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Way(Arc<Mutex<String>>);
+pub(crate) struct Way(Arc<Steps>);
+
+#[derive(Debug, Default)]
+struct Steps {
+    are_wanted: AtomicBool,
+    newest: Mutex<String>,
+}
 
 impl Way {
+    /// The next reservation finds out.
+    pub(crate) fn ask(&self) {
+        self.0.are_wanted.store(true, Ordering::Relaxed);
+    }
+
     /// As metrics of `Server-Timing`, each with a comma before it: who answered after how many
     /// milliseconds, and what it says itself.
     pub(crate) fn newest(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let newest = self.0.newest.lock();
+        newest.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, answer: &Answer, begin: Instant) {
@@ -56,7 +68,8 @@ impl Way {
             way += ", ";
             way += timing;
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        let newest = self.0.newest.lock();
+        *newest.unwrap_or_else(PoisonError::into_inner) = way;
     }
 }
 
@@ -71,7 +84,7 @@ impl HttpSequence {
         }
     }
 
-    /// How the newest answer came about, whenever it is asked.
+    /// How answers come about.
     pub(crate) fn way(&self) -> Way {
         self.way.clone()
     }
@@ -89,10 +102,7 @@ impl HttpSequence {
     ) -> Result<T, Error> {
         let open = async || HttpConnection::open(&self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
-            let begin = Instant::now();
-            let answer = connection.exchange(method, path).await?;
-            self.way.note(&answer, begin);
-            let result = read(answer);
+            let result = read(connection.exchange(method, path).await?);
             // Whatever sends such an answer cannot be trusted with another call.
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
             result
@@ -108,12 +118,25 @@ impl HttpSequence {
 #[async_trait(?Send)]
 impl Sequence for HttpSequence {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        let read = |answer: Answer| match answer.status {
-            200 => wire::decode_block(&answer.body, count)
-                .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
-            _ => Err(answer.refusal()),
+        let mut target = wire::request_target(count);
+        // Workers share the flag, and reading it leaves it in the caches of all.
+        let wanted = &self.way.0.are_wanted;
+        let is_watched = wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::Relaxed);
+        if is_watched {
+            target += "&watch";
+        }
+        let begin = Instant::now();
+        let read = |answer: Answer| {
+            if is_watched {
+                self.way.note(&answer, begin);
+            }
+            match answer.status {
+                200 => wire::decode_block(&answer.body, count)
+                    .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
+                _ => Err(answer.refusal()),
+            }
         };
-        self.call("GET", &wire::request_target(count), read).await
+        self.call("GET", &target, read).await
     }
 }
 

@@ -104,17 +104,18 @@ async fn next(
         .reserve(count.unwrap_or(Count::ONE))
         .await
         .map_err(problem)?;
-    if count.is_none() {
-        return Ok(json_answer(
-            StatusCode::OK,
-            wire::encode_number(block.first()),
-        ));
-    }
-    let mut answer = json_answer(StatusCode::OK, wire::encode_block(block));
-    let timing = format!("store;dur={:.3}", begin.elapsed().as_secs_f64() * 1e3);
-    if let Ok(timing) = timing.try_into() {
-        let name = HeaderName::from_static("server-timing");
-        answer.headers_mut().insert(name, timing);
+    let json = match count {
+        None => wire::encode_number(block.first()),
+        Some(_) => wire::encode_block(block),
+    };
+    let mut answer = json_answer(StatusCode::OK, json);
+    if request.query_string().ends_with("&watch") {
+        // As `hash_server` asks for somebody who watches it.
+        let timing = format!("store;dur={:.3}", begin.elapsed().as_secs_f64() * 1e3);
+        if let Ok(timing) = timing.try_into() {
+            let name = HeaderName::from_static("server-timing");
+            answer.headers_mut().insert(name, timing);
+        }
     }
     Ok(answer)
 }

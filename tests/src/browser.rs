@@ -95,7 +95,7 @@ impl Browser {
         );
     }
 
-    /// Gives the browser one command of the DevTools protocol.
+    /// Gives the browser one command of the `DevTools` protocol.
     #[track_caller]
     pub fn devtools(&self, command: &str, parameters: &Value) {
         let command = json!({"cmd": command, "params": parameters});

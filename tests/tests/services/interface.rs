@@ -192,8 +192,8 @@ fn a_client_that_accepts_something_else_is_told_what_there_is() {
     }
     assert_eq!(
         get(&persistence, "/").json()["data"]["number"],
-        5,
-        "a refusal takes no number"
+        4,
+        "a refusal takes no number, and neither does the page"
     );
 }
 
