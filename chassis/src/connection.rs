@@ -4,8 +4,9 @@
 //!   while. (actix-http watches only the head of a connection's first request.)
 //! * A connection without a request is kept for a while, by the same timer. (actix-http would
 //!   make another one after each answer, for near a tenth of all instructions of a request.)
-//! * A head has at most 16 KiB, and a request is read once the one before is answered and its
-//!   answer taken. (actix-http decodes whatever has arrived, into 7 kB for each request: a client
+//! * A head has at most 16 KiB, and its lines end with CRLF: httparse takes a bare LF for an end too,
+//!   where a proxy in front may see none, and the two would not agree where requests begin.
+//! * A request is read once the one before is answered and its answer taken. (actix-http decodes whatever has arrived, into 7 kB for each request: a client
 //!   that sends 128 KiB of them at once would take 34 MB.)
 //! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
 //!   sent is answered. (actix-http closes first, and drops what it has not read.)
@@ -120,13 +121,18 @@ struct Head {
     length: usize,
     /// Whether nothing has arrived yet of the last line.
     line_is_empty: bool,
+    /// Whether the last byte that has arrived is a CR.
+    ends_with_cr: bool,
+    /// Whether a line ended without a CR.
+    has_bare_lf: bool,
 }
 
 impl Head {
     /// Adds what has arrived; returns how much of it belongs to the head, once that has ended.
     ///
     /// It ends where httparse ends it, which takes a bare LF for the end of a line and skips
-    /// empty lines before the first.
+    /// empty lines before the first. What is wrong with it is judged then, so that the client has
+    /// sent all of it when it is refused.
     fn push(&mut self, bytes: &[u8]) -> Option<usize> {
         let begin = match self.length {
             0 => bytes
@@ -138,7 +144,12 @@ impl Head {
         let is_blank = |line: &[u8]| line.iter().all(|&byte| byte == b'\r');
         let mut line = begin;
         for end in memchr_iter(b'\n', &bytes[begin..]).map(|found| begin + found) {
+            self.has_bare_lf |= match end.checked_sub(1) {
+                Some(before) => bytes[before] != b'\r',
+                None => !self.ends_with_cr,
+            };
             if self.line_is_empty && is_blank(&bytes[line..end]) {
+                self.length += end + 1 - begin;
                 return Some(end + 1);
             }
             self.line_is_empty = true;
@@ -146,7 +157,17 @@ impl Head {
         }
         self.line_is_empty &= is_blank(&bytes[line..]);
         self.length += bytes.len() - begin;
+        self.ends_with_cr = bytes.ends_with(b"\r");
         None
+    }
+
+    /// The status with which it is refused, if it is.
+    fn refusal(&self) -> Option<&'static str> {
+        if self.length > LONGEST_HEAD {
+            Some("431 Request Header Fields Too Large")
+        } else {
+            self.has_bare_lf.then_some("400 Bad Request")
+        }
     }
 }
 
@@ -177,7 +198,8 @@ impl Connection {
         self.turn.clone()
     }
 
-    /// Takes note of what has arrived of `head`; returns how much of it belongs to the head.
+    /// Takes note of what has arrived of `head`; returns how much of it belongs to the head, which
+    /// is nothing if that is refused.
     fn has_read(&mut self, mut head: Head, bytes: &[u8]) -> usize {
         let was_empty = head.length == 0;
         let end = head.push(bytes);
@@ -186,6 +208,10 @@ impl Connection {
         if end.is_some() {
             self.turn.0.set(Next::Answer);
             self.membership.busy();
+            if let Some(status) = head.refusal() {
+                self.refuse(status);
+                return 0;
+            }
         } else {
             self.turn.0.set(Next::Head(head));
             if was_empty && head.length > 0 {
@@ -194,6 +220,15 @@ impl Connection {
             }
         }
         end.unwrap_or(bytes.len())
+    }
+
+    /// Answers for actix-http, which closes the connection when it reads nothing then.
+    fn refuse(&self, status: &str) {
+        let fields = &self.worker.shared.fields;
+        let answer =
+            format!("HTTP/1.1 {status}\r\n{fields}content-length: 0\r\nconnection: close\r\n\r\n");
+        // It fails where the client is gone.
+        let _ = self.stream.try_write(answer.as_bytes());
     }
 
     fn has_written(&mut self) {
@@ -346,13 +381,9 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     if head.push(piece.filled()).is_some() {
-                        let fields = &self.worker.shared.fields;
-                        let answer = format!(
-                            "HTTP/1.1 431 Request Header Fields Too Large\r\n{fields}\
-                             content-length: 0\r\nconnection: close\r\n\r\n"
-                        );
-                        // It fails where the client is gone.
-                        let _ = self.stream.try_write(answer.as_bytes());
+                        if let Some(status) = head.refusal() {
+                            self.refuse(status);
+                        }
                         return Poll::Ready(Ok(()));
                     }
                     self.turn.0.set(Next::Head(head));
@@ -654,11 +685,14 @@ mod tests {
 
     #[test]
     fn the_end_of_a_head_is_found_wherever_it_is_cut() {
-        for (head, rest) in [
-            ("GET / HTTP/1.1\r\n\r\n", "body"),
-            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", "\r\n"),
-            ("\r\n\nGET / HTTP/1.1\nA: b\n\n", "\n"),
-            ("GET / HTTP/1.1\n\r\n", ""),
+        for (head, rest, is_refused) in [
+            ("GET / HTTP/1.1\r\n\r\n", "body", false),
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", "\r\n", false),
+            ("\r\n\nGET / HTTP/1.1\r\n\r\n", "\n", false),
+            ("GET / HTTP/1.1\nA: b\n\n", "\n", true),
+            ("GET / HTTP/1.1\n\r\n", "", true),
+            ("GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", "", true),
+            ("GET / HTTP/1.1\r\n\n", "", true),
         ] {
             let bytes = [head, rest].concat();
             for cut in 0..=head.len() {
@@ -669,6 +703,7 @@ mod tests {
                     Some(cut + in_second)
                 });
                 assert_eq!(in_all, Some(head.len()), "{bytes:?} at {cut}");
+                assert_eq!(read.refusal().is_some(), is_refused, "{bytes:?} at {cut}");
             }
         }
     }
@@ -677,7 +712,7 @@ mod tests {
     async fn an_unused_connection_is_closed_after_a_while() {
         let (mut connection, _client) = connection().await;
         tokio::time::pause();
-        connection.has_read(Head::default(), b"a request\n\n");
+        connection.has_read(Head::default(), b"a request\r\n\r\n");
         connection.has_written();
         let begin = Instant::now();
         assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
@@ -733,7 +768,7 @@ mod tests {
                 &format!("HTTP/1.1 200 OK\r\na: b\r\n\r\n{body}"),
             ),
         ] {
-            connection.has_read(Head::default(), b"a request\n\n");
+            connection.has_read(Head::default(), b"a request\r\n\r\n");
             let mut received = vec![0; read.len()];
             let (wrote, got) = tokio::join!(
                 connection.write_all(written.as_bytes()),

@@ -19,7 +19,7 @@ use actix_web::{
     dev::ServiceResponse,
     http::{
         Method, StatusCode, Uri,
-        header::{CONTENT_LENGTH, HeaderValue, UPGRADE},
+        header::{CONTENT_LENGTH, HOST, HeaderValue, UPGRADE},
     },
 };
 use futures_util::{
@@ -132,10 +132,21 @@ where
             return problem.error_response().into();
         }
     }
+    if let Some(host) = request.headers().get(HOST)
+        && !host.as_bytes().iter().all(may_be_in_a_host)
+    {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "the field Host holds no host");
+        return problem.error_response().into();
+    }
     match service.call(request).await {
         Ok(response) => response.into(),
         Err(error) => error.error_response().into(),
     }
+}
+
+/// Whether a host and a port may hold this byte (RFC 3986, section 3.2, without a user).
+fn may_be_in_a_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
 }
 
 /// Whether actix-http takes the rest of the connection for the request's body, as after a

@@ -2,6 +2,7 @@
 
 mod contract;
 mod data_dir;
+mod framing;
 mod hang_ups;
 mod headers;
 mod interface;
