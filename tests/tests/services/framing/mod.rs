@@ -1,5 +1,7 @@
 //! Requests whose end can be mistaken: `requests.txt` holds them and what becomes of each.
 
+mod proxies;
+
 use std::{io, net::SocketAddr};
 
 use e2e::http::Connection;
