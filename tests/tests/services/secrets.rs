@@ -5,7 +5,7 @@ use e2e::{
     port::Port,
     service::{Builder, Service, run_to_end},
     skip,
-    store::{Postgres, Redis, postgres, redis},
+    store::{Etcd, Postgres, Redis, etcd, postgres, redis},
     wait,
 };
 
@@ -106,6 +106,20 @@ fn no_secret_is_printed_or_answered_by_what_logs_in_to_postgres() {
             ..postgres::Options::default()
         });
         keeps_it(with_secret("postgres", server.port()), accepted);
+    }
+}
+
+#[test]
+fn no_secret_is_printed_or_answered_by_what_logs_in_to_etcd() {
+    if skip::unless(Etcd::available()) {
+        return;
+    }
+    for (password, accepted) in [(SECRET, true), ("another", false)] {
+        let server = Etcd::start_with(etcd::Options {
+            root_password: Some(password.to_owned()),
+            ..etcd::Options::default()
+        });
+        keeps_it(with_secret("etcd", server.addrs()[0].port()), accepted);
     }
 }
 
