@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::http;
 use crate::launch::{Launch, find};
@@ -21,6 +22,8 @@ pub struct Browser {
     driver: Process,
     port: Port,
     session: String,
+    /// It leaves files behind.
+    _folder: TempDir,
 }
 
 /// A browser takes a while to start.
@@ -45,11 +48,15 @@ impl Browser {
     #[track_caller]
     pub fn start() -> Self {
         let port = Port::free();
-        let launch = Launch::new("chromedriver").arg(format!("--port={}", port.number()));
+        let folder = TempDir::new().expect("a folder for the browser");
+        let launch = Launch::new("chromedriver")
+            .arg(format!("--port={}", port.number()))
+            .env("TMPDIR", folder.path());
         let mut browser = Self {
             driver: Process::start(&launch),
             port,
             session: String::new(),
+            _folder: folder,
         };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": [

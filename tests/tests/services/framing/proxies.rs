@@ -21,7 +21,7 @@ const ENOUGH: Duration = Duration::from_secs(3);
 
 #[test]
 fn behind_nginx_no_request_is_split_or_joined() {
-    check("nginx", &["-p", ".", "-c"], |proxy, service| {
+    check("nginx", ["-p", "-c"], |proxy, service| {
         format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr;\n\
              events {{}}\n\
@@ -38,7 +38,7 @@ fn behind_nginx_no_request_is_split_or_joined() {
 
 #[test]
 fn behind_haproxy_no_request_is_split_or_joined() {
-    check("haproxy", &["-db", "-f"], |proxy, service| {
+    check("haproxy", ["-C", "-f"], |proxy, service| {
         format!(
             "global\n maxconn 100\n\
              defaults\n mode http\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n\
@@ -49,7 +49,11 @@ fn behind_haproxy_no_request_is_split_or_joined() {
 }
 
 #[track_caller]
-fn check(program: &'static str, args: &[&str], config: impl Fn(SocketAddr, SocketAddr) -> String) {
+fn check(
+    program: &'static str,
+    [in_folder, with_file]: [&str; 2],
+    config: impl Fn(SocketAddr, SocketAddr) -> String,
+) {
     if skip::unless(
         find(program)
             .map(drop)
@@ -67,7 +71,8 @@ fn check(program: &'static str, args: &[&str], config: impl Fn(SocketAddr, Socke
     let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("proxy.conf");
     fs::write(&file, config(port.addr(), service.addr())).expect("a file in a folder of ours");
-    let _proxy = Process::start(&Launch::new(program).args(args).arg(file));
+    let launch = Launch::new(program).arg(in_folder).arg(folder.path());
+    let _proxy = Process::start(&launch.arg(with_file).arg(file));
     wait::until("the proxy", SOON, || {
         let mut connection = Connection::open(port.addr()).ok()?;
         honest(&mut connection, "/start").ok()
