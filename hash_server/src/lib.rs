@@ -24,8 +24,8 @@ use chassis::{
 use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store as _, wire};
 use sha2::{Digest as _, Sha256};
 
-pub use self::persistence::HttpSequence;
 use self::persistence::Way;
+pub use self::persistence::{HttpSequence, Network, Stream};
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {

@@ -6,7 +6,7 @@
 //! with a `Content-Length` or in chunks, and refuses everything else.
 
 use std::{
-    io,
+    fmt, io,
     num::NonZeroU16,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,16 +23,36 @@ use sequence::{
     wire::{self, EXHAUSTED},
 };
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Where an [`HttpSequence`] gets its connections from.
+#[async_trait]
+pub trait Network: fmt::Debug + Send + Sync {
+    /// Connects to `port` of `host`.
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>>;
+}
+
+/// One of its connections.
+pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for S {}
+
+#[derive(Debug)]
+struct Tcp;
+
+#[async_trait]
+impl Network for Tcp {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(connect(host, port).await?))
+    }
+}
 
 /// A sequence behind HTTP. A clone has a connection of its own.
 #[derive(Clone, Debug)]
 pub struct HttpSequence {
     host: Host,
     port: u16,
+    network: Arc<dyn Network>,
     connection: Reusable<HttpConnection>,
     way: Way,
 }
@@ -76,9 +96,15 @@ impl Way {
 impl HttpSequence {
     /// The sequence at `host` and `port`; connects at the first call.
     pub fn new(host: &Host, port: NonZeroU16) -> Self {
+        Self::through(Arc::new(Tcp), host, port)
+    }
+
+    /// The same over another network.
+    pub fn through(network: Arc<dyn Network>, host: &Host, port: NonZeroU16) -> Self {
         Self {
             host: host.clone(),
             port: port.get(),
+            network,
             connection: Reusable::default(),
             way: Way::default(),
         }
@@ -100,7 +126,7 @@ impl HttpSequence {
         path: &str,
         read: impl Fn(Answer) -> Result<T, HttpError>,
     ) -> Result<T, Error> {
-        let open = async || HttpConnection::open(&self.host, self.port).await;
+        let open = async || HttpConnection::open(&*self.network, &self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
             let result = read(connection.exchange(method, path).await?);
             // Whatever sends such an answer cannot be trusted with another call.
@@ -183,7 +209,7 @@ const LARGEST: usize = 16 * 1024;
 /// One HTTP/1.1 connection, for one request at a time.
 #[derive(Debug)]
 struct HttpConnection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// Whether no answer is outstanding, and the server does not close it.
     idle: bool,
     /// For the `Host` header.
@@ -230,8 +256,9 @@ impl Idle for HttpConnection {
 }
 
 impl HttpConnection {
-    async fn open(host: &Host, port: u16) -> Result<Self, HttpError> {
-        let stream = connect(host.as_str(), port).await.map_err(|error| {
+    async fn open(network: &dyn Network, host: &Host, port: u16) -> Result<Self, HttpError> {
+        let stream = network.connect(host.as_str(), port).await;
+        let stream = stream.map_err(|error| {
             HttpError::Other(match error.kind() {
                 // Without the number of the error.
                 io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
