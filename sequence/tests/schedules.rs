@@ -1,4 +1,4 @@
-//! The coalescer under every order of events in a small system, and under many in a larger one.
+//! The coalescer under every order of events in a small system.
 //!
 //! Two replicas, each with a coalescer of its own, share one store. A schedule says who asks,
 //! who hangs up, when the store takes the numbers and whether its reply arrives. Whatever it
@@ -6,7 +6,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
     time::Duration,
 };
@@ -299,26 +298,8 @@ fn every_order_of_events_with_one_fault_is_linearizable() {
     assert!(schedules > 1000, "{schedules}");
 }
 
-#[test]
-fn random_orders_of_many_events_and_faults_are_linearizable() {
-    let seeds = if is_soak() { 100_000 } else { 1_000 };
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..seeds {
-        let mut rng = Rng::with_seed(seed);
-        let system = || System::new(3, 20, 8);
-        let story = in_virtual_time(alone(system, |choices| rng.usize(..choices)));
-        for kind in ["HangUp", "Lose", "Reply"] {
-            *kinds.entry(kind.to_owned()).or_default() += story.matches(kind).count() as u64;
-        }
-    }
-    assert!(
-        kinds.values().all(|&count| count > seeds / 2),
-        "all kinds happened: {kinds:?}"
-    );
-}
-
-/// The same schedules must be able to see a mistake: here the replica hands on what is left of
-/// an earlier block.
+/// Such schedules must be able to see a mistake: here the replica hands on what is left of an
+/// earlier block.
 #[test]
 fn a_sequence_that_keeps_numbers_for_later_is_caught() {
     struct Hoarder {
