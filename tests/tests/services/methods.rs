@@ -152,7 +152,7 @@ fn an_upgrade_is_ignored_and_connect_is_refused_without_waiting_for_more() {
     assert_eq!(get(&persistence, "/").json()["data"]["number"], 5);
 
     for target in ["example.com:443", "/"] {
-        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         for addr in [hello.addr(), persistence.addr(), hello.admin_addr()] {
             let answer = http::request(addr, &request).expect(target);
             is_problem(&answer, 405);
