@@ -1,6 +1,7 @@
 //! The manifests: that they build in every combination, that each pod keeps to what we ask of a
 //! pod, that they agree with the programs, and that the chart is the same system.
 
+mod admin_port;
 mod agreement;
 mod apply;
 mod commands;
