@@ -6,48 +6,42 @@
 //!   make another one after each answer, for near a tenth of all instructions of a request.)
 //! * A head has at most 16 KiB, and its lines end with CRLF: httparse takes a bare LF for an end too,
 //!   where a proxy in front may see none, and the two would not agree where requests begin.
-//! * A request is read once the one before is answered and its answer taken. (actix-http decodes whatever has arrived, into 7 kB for each request: a client
-//!   that sends 128 KiB of them at once would take 34 MB.)
+//! * A request is read once the one before is answered and its answer taken. (actix-http decodes
+//!   whatever has arrived, into 7 kB for each request: a client that sends 128 KiB of them at once would
+//!   take 34 MB.)
 //! * An idle connection is closed only when the client has sent nothing: at a stop, too, what was
 //!   sent is answered. (actix-http closes first, and drops what it has not read.)
 //! * Every answer gets the fields that all have behind its status line, as it is written: so those
 //!   that actix-http gives by itself get them too. (In its map of fields each would cost some 500
 //!   instructions for each request.)
-//! * [`Connections`] are those of one worker, and which of them are closed although nothing is
-//!   wrong with them: at a stop all that are idle, and when there are too many the longest idle
-//!   first. A request costs two stores of a number here: no lock, no system call, no clock.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
+    cell::Cell,
     io::{self, IoSlice},
     mem::{self, MaybeUninit},
     pin::Pin,
     rc::Rc,
-    sync::Once,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use actix_web::web::BytesMut;
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
-    task::spawn_local,
     time::{Instant, Sleep, sleep},
 };
-use tracing::warn;
 
-use crate::middleware::Worker;
+use crate::{
+    connections::{Connections, Membership},
+    head::{Head, LONGEST_HEAD},
+    middleware::Worker,
+};
 
 /// Added to the handlers' time before a client that keeps us waiting is cut off.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// The longest head, in bytes.
-const LONGEST_HEAD: usize = 16 * 1024;
 
 /// What actix-http may write before an answer; the answer's fields do not belong there.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -112,62 +106,6 @@ impl Turn {
     /// The body has been read as far as it will be.
     pub(crate) fn end_body(&self) {
         self.0.set(Next::Answer);
-    }
-}
-
-/// How far the head of a request has arrived.
-#[derive(Clone, Copy, Debug, Default)]
-struct Head {
-    length: usize,
-    /// Whether nothing has arrived yet of the last line.
-    line_is_empty: bool,
-    /// Whether the last byte that has arrived is a CR.
-    ends_with_cr: bool,
-    /// Whether a line ended without a CR.
-    has_bare_lf: bool,
-}
-
-impl Head {
-    /// Adds what has arrived; returns how much of it belongs to the head, once that has ended.
-    ///
-    /// It ends where httparse ends it, which takes a bare LF for the end of a line and skips
-    /// empty lines before the first. What is wrong with it is judged then, so that the client has
-    /// sent all of it when it is refused.
-    fn push(&mut self, bytes: &[u8]) -> Option<usize> {
-        let begin = match self.length {
-            0 => bytes
-                .iter()
-                .take_while(|byte| b"\r\n".contains(byte))
-                .count(),
-            _ => 0,
-        };
-        let is_blank = |line: &[u8]| line.iter().all(|&byte| byte == b'\r');
-        let mut line = begin;
-        for end in memchr_iter(b'\n', &bytes[begin..]).map(|found| begin + found) {
-            self.has_bare_lf |= match end.checked_sub(1) {
-                Some(before) => bytes[before] != b'\r',
-                None => !self.ends_with_cr,
-            };
-            if self.line_is_empty && is_blank(&bytes[line..end]) {
-                self.length += end + 1 - begin;
-                return Some(end + 1);
-            }
-            self.line_is_empty = true;
-            line = end + 1;
-        }
-        self.line_is_empty &= is_blank(&bytes[line..]);
-        self.length += bytes.len() - begin;
-        self.ends_with_cr = bytes.ends_with(b"\r");
-        None
-    }
-
-    /// The status with which it is refused, if it is.
-    fn refusal(&self) -> Option<&'static str> {
-        if self.length > LONGEST_HEAD {
-            Some("431 Request Header Fields Too Large")
-        } else {
-            self.has_bare_lf.then_some("400 Bad Request")
-        }
     }
 }
 
@@ -481,174 +419,6 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// How long a connection has been idle at least when it is closed here. Clients that use theirs
-/// more often learn from an answer's `Connection: close` that it ends.
-const MOMENT: Duration = Duration::from_millis(500);
-
-/// Stands for a connection with a request that is not answered yet.
-const BUSY: u64 = u64::MAX;
-
-/// The open connections of one worker.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    open: RefCell<HashMap<u64, Rc<Entry>>>,
-    /// How many connections have become idle so far: a clock that costs nothing to read.
-    turns: Cell<u64>,
-    /// Connections that have been idle since before this turn are closed.
-    closed_before: Cell<u64>,
-    /// How many there may be.
-    limit: usize,
-    /// Says that one has been closed.
-    left: Notify,
-    closing: Cell<bool>,
-    /// How long an idle connection is kept.
-    pub(crate) keep_alive: Duration,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The turn in which the connection became idle, or [`BUSY`].
-    idle_since: Cell<u64>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Connections {
-    /// For at most `limit` connections, each kept for `keep_alive` while it is idle.
-    pub(crate) fn new(limit: usize, keep_alive: Duration) -> Rc<Self> {
-        Rc::new(Self {
-            open: RefCell::default(),
-            turns: Cell::new(0),
-            closed_before: Cell::new(0),
-            limit,
-            left: Notify::new(),
-            closing: Cell::new(false),
-            keep_alive,
-        })
-    }
-
-    /// Adds a connection; must be called on the worker's own runtime.
-    pub(crate) fn add(self: &Rc<Self>) -> Membership {
-        let id = self.next_turn();
-        let entry = Rc::new(Entry {
-            idle_since: Cell::new(id),
-            waker: RefCell::default(),
-        });
-        self.open.borrow_mut().insert(id, Rc::clone(&entry));
-        if self.excess() > 0 && !self.closing.replace(true) {
-            spawn_local(Rc::clone(self).close_excess());
-        }
-        Membership {
-            connections: Rc::clone(self),
-            id,
-            entry,
-        }
-    }
-
-    async fn close_excess(self: Rc<Self>) {
-        static WARNED: Once = Once::new();
-        WARNED.call_once(|| {
-            warn!("close to the limit of open connections; closing the longest idle ones");
-        });
-        while self.excess() > 0 {
-            let begin = self.turns.get();
-            sleep(MOMENT).await;
-            self.close(begin, self.excess());
-        }
-        self.closing.set(false);
-    }
-
-    /// How many of the longest idle ones are to be closed, to make room for those that arrive.
-    fn excess(&self) -> usize {
-        let enough = self.limit - self.limit / 8;
-        self.open.borrow().len().saturating_sub(enough)
-    }
-
-    /// From now on, closes every connection that has been idle for a moment.
-    pub(crate) async fn close_idle(self: Rc<Self>) {
-        loop {
-            let begin = self.turns.get();
-            sleep(MOMENT).await;
-            self.close(begin, usize::MAX);
-        }
-    }
-
-    /// Waits until there may be one more.
-    pub(crate) async fn room(&self) {
-        while self.open.borrow().len() >= self.limit {
-            self.left.notified().await;
-        }
-    }
-
-    /// Waits until none is open.
-    pub(crate) async fn closed(&self) {
-        while !self.open.borrow().is_empty() {
-            self.left.notified().await;
-        }
-    }
-
-    /// Closes up to `most` of the connections that have been idle since before the turn `begin`,
-    /// the longest idle first.
-    pub(crate) fn close(&self, begin: u64, most: usize) {
-        let open = self.open.borrow();
-        let idle = open.values().map(|entry| entry.idle_since.get());
-        let mut idle: Vec<u64> = idle.filter(|&since| since <= begin).collect();
-        idle.sort_unstable();
-        idle.truncate(most);
-        let Some(&last) = idle.last() else { return };
-        self.closed_before.set(last + 1);
-        for entry in open.values().filter(|entry| entry.idle_since.get() <= last) {
-            if let Some(waker) = entry.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    fn next_turn(&self) -> u64 {
-        let turn = self.turns.get() + 1;
-        self.turns.set(turn);
-        turn
-    }
-}
-
-/// A connection's place among those of its worker; given up when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    pub(crate) connections: Rc<Connections>,
-    id: u64,
-    entry: Rc<Entry>,
-}
-
-impl Membership {
-    /// The client has sent a whole request.
-    pub(crate) fn busy(&self) {
-        self.entry.idle_since.set(BUSY);
-    }
-
-    /// The client has been answered, or has sent a part of a request.
-    pub(crate) fn idle(&self) {
-        self.entry.idle_since.set(self.connections.next_turn());
-    }
-
-    /// Whether the connection is to be closed now; if not, `waker` is woken when it is.
-    pub(crate) fn is_over(&self, waker: &Waker) -> bool {
-        if self.entry.idle_since.get() < self.connections.closed_before.get() {
-            return true;
-        }
-        match &mut *self.entry.waker.borrow_mut() {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        false
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.connections.open.borrow_mut().remove(&self.id);
-        self.connections.left.notify_one();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -681,31 +451,6 @@ mod tests {
             Connection::new(accepted.unwrap().0, worker, &connections),
             client.unwrap(),
         )
-    }
-
-    #[test]
-    fn the_end_of_a_head_is_found_wherever_it_is_cut() {
-        for (head, rest, is_refused) in [
-            ("GET / HTTP/1.1\r\n\r\n", "body", false),
-            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", "\r\n", false),
-            ("\r\n\nGET / HTTP/1.1\r\n\r\n", "\n", false),
-            ("GET / HTTP/1.1\nA: b\n\n", "\n", true),
-            ("GET / HTTP/1.1\n\r\n", "", true),
-            ("GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", "", true),
-            ("GET / HTTP/1.1\r\n\n", "", true),
-        ] {
-            let bytes = [head, rest].concat();
-            for cut in 0..=head.len() {
-                let mut read = Head::default();
-                let in_first = read.push(&bytes.as_bytes()[..cut]);
-                let in_all = in_first.or_else(|| {
-                    let in_second = read.push(&bytes.as_bytes()[cut..])?;
-                    Some(cut + in_second)
-                });
-                assert_eq!(in_all, Some(head.len()), "{bytes:?} at {cut}");
-                assert_eq!(read.refusal().is_some(), is_refused, "{bytes:?} at {cut}");
-            }
-        }
     }
 
     #[tokio::test]

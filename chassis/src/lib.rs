@@ -10,6 +10,8 @@ mod access_log;
 mod admin;
 mod connect;
 mod connection;
+mod connections;
+mod head;
 mod health;
 mod listener;
 mod logs;

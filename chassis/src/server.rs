@@ -25,7 +25,8 @@ use tracing::{info, warn};
 use crate::{
     access_log::AccessLog,
     admin::{self, ProcessCollector},
-    connection::{Connection, Connections},
+    connection::Connection,
+    connections::Connections,
     health::Health,
     listener::{ADMIN_CONNECTIONS, bind, connections_per_worker, refuse_more},
     logs,
