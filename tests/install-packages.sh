@@ -26,6 +26,7 @@ needs=(
     "nginx nginx nginx"
     "haproxy haproxy haproxy"
     "chromedriver chromium-driver -"
+    "prometheus prometheus prometheus"
     "webdis webdis webdis"
     "wrk wrk -"
     "pgbench postgresql postgresql"

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, Read as _, Write as _},
     net::TcpStream,
     sync::{
@@ -13,6 +14,7 @@ use std::{
 };
 
 use futures_util::future::LocalBoxFuture;
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -152,6 +154,39 @@ impl Health {
             .dependencies
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Health {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (ready, _) = self.readiness();
+        for (name, help, is_so) in [
+            ("service_ready", "Whether /readyz answers 200", ready),
+            (
+                "service_draining",
+                "Whether the process has been told to stop",
+                self.is_draining(),
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&i64::from(is_so))?;
+        }
+        let dependencies = self.lock().clone();
+        if dependencies.is_empty() {
+            return Ok(());
+        }
+        let mut up = encoder.encode_descriptor(
+            "dependency_up",
+            "Whether a dependency counts as up",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (name, dependency) in dependencies {
+            up.encode_family(&[("dependency", name)])?
+                .encode_gauge(&i64::from(dependency.up))?;
+        }
+        Ok(())
     }
 }
 

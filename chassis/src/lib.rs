@@ -18,6 +18,7 @@ mod logs;
 mod metrics;
 mod middleware;
 pub mod problem;
+mod process;
 mod resource;
 mod run;
 mod server;

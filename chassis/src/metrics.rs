@@ -110,19 +110,39 @@ impl EncodeMetric for Reading {
 
 /// The request metrics of a process. A clone shares them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RequestMetrics(Arc<Mutex<Vec<Arc<Series>>>>);
+pub(crate) struct RequestMetrics(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    series: Mutex<Vec<Arc<Series>>>,
+    /// Of each worker.
+    in_flight: Mutex<Vec<Arc<AtomicU64>>>,
+}
 
 impl RequestMetrics {
     /// The part that one worker writes to.
     pub(crate) fn for_worker(&self) -> WorkerMetrics {
+        let in_flight = Arc::default();
+        let all = self.0.in_flight.lock();
+        all.unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&in_flight));
         WorkerMetrics {
             all: self.clone(),
             mine: RefCell::default(),
+            in_flight,
         }
     }
 
+    fn in_flight(&self) -> u64 {
+        let all = self.0.in_flight.lock();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .map(|worker| worker.load(Ordering::Relaxed))
+            .sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Series>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sums over all workers, by labels: the count in each bucket, and the seconds.
@@ -153,9 +173,21 @@ pub(crate) struct WorkerMetrics {
     all: RequestMetrics,
     /// Few enough for a linear search; the most common one settles at the front.
     mine: RefCell<Vec<Arc<Series>>>,
+    in_flight: Arc<AtomicU64>,
 }
 
 impl WorkerMetrics {
+    /// Counts a request that has arrived.
+    pub(crate) fn begin(&self) {
+        add(&self.in_flight, 1);
+    }
+
+    /// Counts one that has been answered, or whose client is gone.
+    pub(crate) fn end(&self) {
+        // One less, since it wraps around.
+        add(&self.in_flight, u64::MAX);
+    }
+
     /// Counts one answered request. `route` is the path of the service's resource, or `unmatched`.
     pub(crate) fn record(
         &self,
@@ -214,6 +246,15 @@ impl Collector for RequestMetrics {
                 .encode_family(&labels.pairs())?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+
+        encoder
+            .encode_descriptor(
+                "http_requests_in_flight",
+                "Requests that are being answered",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&self.in_flight())?;
 
         let mut durations = encoder.encode_descriptor(
             "http_request_duration",

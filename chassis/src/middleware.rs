@@ -91,7 +91,9 @@ where
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let wants_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let (service, worker) = (Rc::clone(&self.service), Rc::clone(&self.worker));
+        let in_flight = InFlight::begin(&worker);
         Box::pin(async move {
+            let _in_flight = in_flight;
             let answer = AssertUnwindSafe(answer(&*service, &worker, request)).catch_unwind();
             let mut response = answer.await.unwrap_or_else(|_| {
                 // The panic itself is in the log.
@@ -217,6 +219,26 @@ pub(crate) struct Worker {
     pub(crate) shared: Shared,
     metrics: Option<WorkerMetrics>,
     log: Option<Rc<WorkerLog>>,
+}
+
+/// A request until it is answered or its client is gone.
+struct InFlight(Rc<Worker>);
+
+impl InFlight {
+    fn begin(worker: &Rc<Worker>) -> Self {
+        if let Some(metrics) = &worker.metrics {
+            metrics.begin();
+        }
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.end();
+        }
+    }
 }
 
 impl Worker {

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::{
     access_log::AccessLog,
-    admin::{self, ProcessCollector},
+    admin,
     connection::Connection,
     connections::Connections,
     health::Health,
@@ -33,6 +33,7 @@ use crate::{
     metrics::RequestMetrics,
     middleware::{Observe, Shared, Worker},
     problem,
+    process::ProcessCollector,
     run::{BoxError, Program},
     service::Service,
     settings::{Common, Switch},
@@ -97,17 +98,18 @@ impl Serving {
             dependencies,
             mut registry,
         } = service;
+        let health = Health::default();
+        for dependency in &dependencies {
+            health.expect(dependency.name);
+        }
         let metrics = RequestMetrics::default();
         registry.register_collector(Box::new(metrics.clone()));
+        registry.register_collector(Box::new(health.clone()));
         registry.register_collector(Box::new(ProcessCollector::new()));
         let build = Info::new(vec![("name", program.name), ("version", program.version)]);
         registry.register("build", "What is running", build);
         let registry = Arc::new(registry);
 
-        let health = Health::default();
-        for dependency in &dependencies {
-            health.expect(dependency.name);
-        }
         let shared = Shared {
             fields: fields(program, &instance).into(),
             health: health.clone(),

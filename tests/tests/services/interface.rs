@@ -282,6 +282,9 @@ fn the_admin_port_serves_probes_and_metrics_and_nothing_else() {
             "http_requests_total{method=\"GET\",route=\"/\",status=\"200\"} 1",
             "http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
             "http_request_duration_seconds_count{method=\"GET\",route=\"/\",status=\"200\"} 1",
+            "http_requests_in_flight 0",
+            "service_ready 1",
+            "service_draining 0",
             only_there,
         ] {
             assert!(

@@ -9,6 +9,7 @@ mod interface;
 mod life;
 mod limits;
 mod methods;
+mod monitoring;
 mod page;
 mod promise;
 mod secrets;
