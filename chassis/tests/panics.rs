@@ -1,7 +1,7 @@
 //! A handler that panics costs its request a 500 and nothing else.
 //!
-//! What a panic does to a process is seen on one, with the log and the threads of a service: this
-//! program starts itself as that service, which is why it has no test harness.
+//! What a panic does to a process is seen on one, with the log and the threads of a service: the test
+//! starts itself again as that service.
 
 use std::{env, process::ExitCode, time::Duration};
 
@@ -28,13 +28,13 @@ chassis::settings! {
     }
 }
 
-fn main() -> ExitCode {
+#[test]
+fn a_handler_that_panics_costs_one_request() {
     // The test sets it for the service.
     if env::var_os("PANICS_AT").is_none() {
-        check();
-        return ExitCode::SUCCESS;
+        return check();
     }
-    chassis::run(PROGRAM, async |settings: Settings, _| {
+    let code = chassis::run(PROGRAM, async |settings: Settings, _| {
         Ok(Service::new("/", move |path| {
             let panics_at = settings.panics_at.clone();
             let answer = move |request: HttpRequest| {
@@ -46,12 +46,14 @@ fn main() -> ExitCode {
             };
             resource(path, [Method::GET], answer)
         }))
-    })
+    });
+    assert_eq!(code, ExitCode::SUCCESS);
 }
 
 fn check() {
     let program = env::current_exe().expect("a program knows its own path");
     let service = service::Service::builder_at(program)
+        .env("RUST_TEST_NOCAPTURE", "1")
         .env("PANICS_AT", "bad")
         .env("WORKERS", "1")
         .start();
