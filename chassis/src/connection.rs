@@ -203,6 +203,8 @@ impl Connection {
     /// The timer is not touched by requests that go well; so the latter may take one period of it
     /// longer.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Here and not only where a head is awaited: actix-http may not read again before it comes.
+        self.membership.wakes(cx.waker());
         while self.timer.as_mut().poll(cx).is_ready() {
             if self.client_owes() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -273,7 +275,7 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // Nothing read means the end.
-            Poll::Pending if self.membership.is_over(cx.waker()) => self.poll_end(),
+            Poll::Pending if self.membership.is_over() => self.poll_end(),
             Poll::Pending => self.poll_timer(cx),
         }
     }

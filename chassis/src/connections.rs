@@ -163,16 +163,17 @@ impl Membership {
         self.entry.idle_since.set(self.connections.next_turn());
     }
 
-    /// Whether the connection is to be closed now; if not, `waker` is woken when it is.
-    pub(crate) fn is_over(&self, waker: &Waker) -> bool {
-        if self.entry.idle_since.get() < self.connections.closed_before.get() {
-            return true;
-        }
+    /// Whether the connection is to be closed now.
+    pub(crate) fn is_over(&self) -> bool {
+        self.entry.idle_since.get() < self.connections.closed_before.get()
+    }
+
+    /// From now on, `waker` is woken when it is.
+    pub(crate) fn wakes(&self, waker: &Waker) {
         match &mut *self.entry.waker.borrow_mut() {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
-        false
     }
 }
 

@@ -222,10 +222,15 @@ fn assert_no_loss(clients: usize, client: impl Fn(SocketAddr) -> usize + Sync) {
 
 #[test]
 fn idle_connections_do_not_hold_up_the_stop() {
-    let service = ready(Service::builder("hello_server").env("SHUTDOWN_TIMEOUT_SECONDS", "60"));
-    let mut idle = Connection::open(service.addr()).unwrap();
-    idle.send(GET).unwrap();
-    idle.receive().unwrap();
+    let service = Service::builder("hello_server").env("SHUTDOWN_TIMEOUT_SECONDS", "60");
+    let service = ready(service.env("REQUEST_TIMEOUT_MS", "60000"));
+    // Some of these send before the service looks at them.
+    let _idle = [(); 20].map(|()| {
+        let mut idle = Connection::open(service.addr()).unwrap();
+        idle.send(GET).unwrap();
+        idle.receive().unwrap();
+        idle
+    });
     let _silent = Connection::open(service.addr()).unwrap();
     let mut unfinished = Connection::open(service.addr()).unwrap();
     unfinished.send("GET / HTTP/1.1\r\n").unwrap();
