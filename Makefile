@@ -39,7 +39,7 @@ cargo-deny:
 
 scripts:
 	shellcheck $(filter-out %.txt %.toml %.yaml,$(wildcard scripts/*)) docker/compile docker/toolchain \
-		tests/*.sh tests/kubernetes/install-tools tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
+		tests/*.sh tests/images/*.sh tests/images/stand-ins/postgres-entrypoint .ci/run
 
 lint:
 	@scripts/lint

@@ -1,4 +1,4 @@
-//! The admin interface: probes and metrics, on a port and a thread of their own, so that they
+//! The admin interface: probes, metrics and the description of the API, on a port and a thread of their own, so that they
 //! answer while the public port is saturated.
 
 use std::sync::Arc;
@@ -18,7 +18,12 @@ use crate::{
     resource::{accept_names, json_answer, resource},
 };
 
-pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc<Registry>) {
+pub(crate) fn routes(
+    config: &mut ServiceConfig,
+    health: &Health,
+    registry: &Arc<Registry>,
+    description: Option<&'static str>,
+) {
     let health = health.clone();
     let registry = Arc::clone(registry);
     let get = || [Method::GET, Method::HEAD];
@@ -32,6 +37,10 @@ pub(crate) fn routes(config: &mut ServiceConfig, health: &Health, registry: &Arc
             let answer = metrics(&request, &registry);
             async { answer }
         }));
+    if let Some(openapi) = description {
+        let answer = async move || json_answer(StatusCode::OK, openapi.to_owned());
+        config.service(resource("/openapi.json", get(), answer));
+    }
 }
 
 /// The process runs. It never asks a dependency: a restart would not repair that.

@@ -97,6 +97,7 @@ impl Serving {
             path,
             dependencies,
             mut registry,
+            description,
         } = service;
         let health = Health::default();
         for dependency in &dependencies {
@@ -126,7 +127,7 @@ impl Serving {
             connections: ADMIN_CONNECTIONS,
             keep_alive: common.keep_alive(),
             shutdown_timeout: Duration::from_secs(1),
-            routes: Arc::new(move |config| admin::routes(config, &asked, &registry)),
+            routes: Arc::new(move |config| admin::routes(config, &asked, &registry, description)),
             shared: shared.clone(),
         };
         let public = Port {

@@ -35,6 +35,8 @@ pub struct Service {
     pub(crate) path: &'static str,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) registry: Registry,
+    /// What `/openapi.json` answers.
+    pub(crate) description: Option<&'static str>,
 }
 
 impl Service {
@@ -53,6 +55,7 @@ impl Service {
             path,
             dependencies: Vec::new(),
             registry: Registry::default(),
+            description: None,
         }
     }
 
@@ -77,6 +80,13 @@ impl Service {
                 Box::pin(async move { check().await })
             }),
         });
+        self
+    }
+
+    /// Describes the service by an `OpenAPI` document, which the admin port serves.
+    #[must_use]
+    pub fn described_by(mut self, openapi: &'static str) -> Self {
+        self.description = Some(openapi);
         self
     }
 

@@ -67,7 +67,8 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
             .route(page.to(async || page::answer()))
             .app_data(web::Data::new(coalescer))
             .app_data(way.clone())
-    });
+    })
+    .described_by(include_str!("openapi.json"));
     for (name, help, read) in Monitor::COUNTERS {
         let monitor = monitor.clone();
         service = service.counter(name, help, move || read(&monitor));

@@ -42,6 +42,7 @@ pub fn service(settings: &Settings) -> Service {
         };
         resource(path, [Method::GET, Method::HEAD], greet)
     })
+    .described_by(include_str!("openapi.json"))
 }
 
 fn greet(request: &HttpRequest, greeting: &web::Bytes) -> Result<HttpResponse, Problem> {

@@ -58,6 +58,7 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
     }
     let highest = marks.clone();
     service
+        .described_by(include_str!("openapi.json"))
         .counter(
             "sequence_store_operations",
             "Writes to the store, each for all reservations that were waiting",

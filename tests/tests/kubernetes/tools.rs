@@ -11,22 +11,22 @@ use serde_json::Value;
 use crate::rendered::{self, everything};
 use crate::root;
 
-/// A program among the tools that tests/kubernetes/install-tools installs.
+/// A program among the tools that tests/install-python-tools.sh installs.
 fn tool(program: &str) -> PathBuf {
-    root().join("target/kubernetes-tools/bin").join(program)
+    root().join("target/python-tools/bin").join(program)
 }
 
 /// Whether they are installed.
 pub(crate) fn available() -> Result<(), Missing> {
     // The last thing that the installation does.
     match root()
-        .join("target/kubernetes-tools/install-tools")
+        .join("target/python-tools/install-python-tools.sh")
         .exists()
     {
         true => Ok(()),
         false => Err(Missing::elsewhere(
             "the set of checkov, kubernetes-validate, yamllint and Helm for Python",
-            "tests/kubernetes/install-tools gets it, with Python 3.11 or newer",
+            "tests/install-python-tools.sh gets it, with Python 3.11 or newer",
         )),
     }
 }

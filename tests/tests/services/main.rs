@@ -10,6 +10,7 @@ mod life;
 mod limits;
 mod methods;
 mod monitoring;
+mod openapi;
 mod page;
 mod promise;
 mod secrets;

@@ -82,7 +82,7 @@ fn becomes(browser: &Browser, condition: &str) {
 
 /// The accessibility checker, if it is installed.
 fn axe() -> Option<String> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kubernetes-tools/lib");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-tools/lib");
     let mut versions = fs::read_dir(tools).ok()?.flatten();
     versions.find_map(|python| {
         let file = "site-packages/axe_playwright_python/axe.min.js";
@@ -92,7 +92,7 @@ fn axe() -> Option<String> {
 
 #[test]
 fn the_page_shows_replicas_restarts_and_outages() {
-    let remedy = "tests/kubernetes/install-tools gets it";
+    let remedy = "tests/install-python-tools.sh gets it";
     let axe = axe();
     let tools = axe
         .as_ref()
