@@ -24,7 +24,7 @@ use chassis::{
 use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store as _, wire};
 use sha2::{Digest as _, Sha256};
 
-use self::persistence::Way;
+use self::persistence::Legs;
 pub use self::persistence::{HttpSequence, Network, Stream};
 
 /// What the program calls itself.
@@ -53,7 +53,7 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     let limits = Limits::new(common.request_timeout(), common.in_flight_per_worker());
     let (marks, monitor) = (Marks::default(), Monitor::default());
     let persistence = HttpSequence::new(&settings.persistence_host, settings.persistence_port);
-    let (target, way) = (persistence.target(), persistence.way());
+    let (target, legs) = (persistence.target(), persistence.legs());
     let ratchet = Ratchet::new(persistence, marks.clone());
 
     let (checked, workers) = (ratchet.clone(), monitor.clone());
@@ -66,7 +66,7 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
         resource(path, [Method::GET], hash)
             .route(page.to(async || page::answer()))
             .app_data(web::Data::new(coalescer))
-            .app_data(way.clone())
+            .app_data(legs.clone())
     })
     .described_by(include_str!("openapi.json"));
     for (name, help, read) in Monitor::COUNTERS {
@@ -99,12 +99,12 @@ async fn hash(
     }
     let begin = Instant::now();
     require_accepts(&request, "application/json")?;
-    let way = match request.query_string() {
-        "watch" => request.app_data::<Way>(),
+    let legs = match request.query_string() {
+        "watch" => request.app_data::<Legs>(),
         _ => None,
     };
-    if let Some(way) = way {
-        way.ask();
+    if let Some(legs) = legs {
+        legs.ask();
     }
     let number = coalescer
         .reserve(Count::ONE)
@@ -116,10 +116,10 @@ async fn hash(
     let mut answer = json_answer(StatusCode::OK, json);
     let vary = HeaderValue::from_static("Accept");
     answer.headers_mut().insert(VARY, vary);
-    if let Some(way) = way {
+    if let Some(legs) = legs {
         // As the page asks: how long each part took, and the next request may reach another replica.
         let time = begin.elapsed().as_secs_f64() * 1e3;
-        let timing = format!("hash;dur={time:.3}{}", way.newest());
+        let timing = format!("hash;dur={time:.3}{}", legs.newest());
         if let Ok(timing) = timing.try_into() {
             answer.headers_mut().insert(SERVER_TIMING, timing);
         }

@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 
 /// Nothing but the page's own script and style run, and it reaches nothing but this server.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-aZZGG0szP/VQYj3jBgnVqU8TZxVZsIg4V3MBFE4sprY='; \
+    script-src 'sha256-piE+rT+C8/ht6ub+0XvaQKiA6WOCSLRO+uEAqCH8C28='; \
     style-src 'sha256-bnpo93lnkkAVfaMGBWZ9MINcy5+3fJkzISDegSHi9IY='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

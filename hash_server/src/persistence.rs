@@ -54,12 +54,12 @@ pub struct HttpSequence {
     port: u16,
     network: Arc<dyn Network>,
     connection: Reusable<HttpConnection>,
-    way: Way,
+    legs: Legs,
 }
 
 /// How an answer to a clone of an [`HttpSequence`] came about: the newest since somebody asked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Way(Arc<Steps>);
+pub(crate) struct Legs(Arc<Steps>);
 
 #[derive(Debug, Default)]
 struct Steps {
@@ -67,7 +67,7 @@ struct Steps {
     newest: Mutex<String>,
 }
 
-impl Way {
+impl Legs {
     /// The next reservation finds out.
     pub(crate) fn ask(&self) {
         self.0.are_wanted.store(true, Ordering::Relaxed);
@@ -83,13 +83,13 @@ impl Way {
     fn note(&self, answer: &Answer, begin: Instant) {
         let time = begin.elapsed().as_secs_f64() * 1e3;
         let served_by = answer.served_by.as_deref().unwrap_or_default();
-        let mut way = format!(", persistence;desc=\"{served_by}\";dur={time:.3}");
+        let mut legs = format!(", persistence;desc=\"{served_by}\";dur={time:.3}");
         if let Some(timing) = &answer.timing {
-            way += ", ";
-            way += timing;
+            legs += ", ";
+            legs += timing;
         }
         let newest = self.0.newest.lock();
-        *newest.unwrap_or_else(PoisonError::into_inner) = way;
+        *newest.unwrap_or_else(PoisonError::into_inner) = legs;
     }
 }
 
@@ -106,13 +106,13 @@ impl HttpSequence {
             port: port.get(),
             network,
             connection: Reusable::default(),
-            way: Way::default(),
+            legs: Legs::default(),
         }
     }
 
     /// How answers come about.
-    pub(crate) fn way(&self) -> Way {
-        self.way.clone()
+    pub(crate) fn legs(&self) -> Legs {
+        self.legs.clone()
     }
 
     /// What it is and where: `persistence at 127.0.0.1:8081`.
@@ -146,7 +146,7 @@ impl Sequence for HttpSequence {
     async fn reserve(&self, count: Count) -> Result<Block, Error> {
         let mut target = wire::request_target(count);
         // Workers share the flag, and reading it leaves it in the caches of all.
-        let wanted = &self.way.0.are_wanted;
+        let wanted = &self.legs.0.are_wanted;
         let is_watched = wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::Relaxed);
         if is_watched {
             target += "&watch";
@@ -154,7 +154,7 @@ impl Sequence for HttpSequence {
         let begin = Instant::now();
         let read = |answer: Answer| {
             if is_watched {
-                self.way.note(&answer, begin);
+                self.legs.note(&answer, begin);
             }
             match answer.status {
                 200 => wire::decode_block(&answer.body, count)
