@@ -87,7 +87,7 @@ pub fn json_answer(status: StatusCode, body: String) -> HttpResponse {
 ///
 /// 406 when the request's `Accept` excludes it.
 pub fn require_accepts(request: &HttpRequest, media_type: &'static str) -> Result<(), Problem> {
-    if quality(request.headers(), media_type) > Quality::ZERO {
+    if quality(&accept(request.headers()), media_type) > Quality::ZERO {
         Ok(())
     } else {
         let detail = format!("this resource is available only as {media_type}");
@@ -97,22 +97,30 @@ pub fn require_accepts(request: &HttpRequest, media_type: &'static str) -> Resul
 
 /// Whether the request's `Accept` prefers `media_type` to `other`, which it gets in doubt.
 pub fn prefers(headers: &HeaderMap, media_type: &str, other: &str) -> bool {
-    quality(headers, media_type) > quality(headers, other)
+    let accept = accept(headers);
+    quality(&accept, media_type) > quality(&accept, other)
 }
 
-/// How much the request's `Accept` wants `media_type`; without one, everything is as good.
-///
-/// The most specific range that matches decides (RFC 9110, section 12.5.1). A header that does
-/// not parse is ignored, as that section permits.
-fn quality(headers: &HeaderMap, media_type: &str) -> Quality {
+/// The request's `Accept`; none where everything is as good: without the header, or with one that
+/// does not parse, which RFC 9110 permits to ignore (section 12.5.1).
+fn accept(headers: &HeaderMap) -> Option<Accept> {
     let mut values = headers.get_all(ACCEPT);
     match (values.next(), values.next()) {
-        (None, _) => return Quality::MAX,
+        (None, _) => return None,
         // What curl and most programs send.
-        (Some(only), None) if only == "*/*" => return Quality::MAX,
+        (Some(only), None) if only == "*/*" => return None,
         _ => {}
     }
-    let Ok(accept) = from_comma_delimited(headers.get_all(ACCEPT)).map(Accept) else {
+    let accept = from_comma_delimited(headers.get_all(ACCEPT))
+        .map(Accept)
+        .ok()?;
+    (!accept.is_empty()).then_some(accept)
+}
+
+/// How much a client that sent this `Accept` wants `media_type`. The most specific range that
+/// matches decides (RFC 9110, section 12.5.1).
+fn quality(accept: &Option<Accept>, media_type: &str) -> Quality {
+    let Some(accept) = accept else {
         return Quality::MAX;
     };
     let (kind, subtype) = media_type.split_once('/').unwrap_or((media_type, "*"));
@@ -128,10 +136,7 @@ fn quality(headers: &HeaderMap, media_type: &str) -> Quality {
             best = (specific, range.quality);
         }
     }
-    match accept.is_empty() {
-        true => Quality::MAX,
-        false => best.1,
-    }
+    best.1
 }
 
 /// Whether the request's `Accept` names `media_type` itself, not only a range that contains it.
