@@ -14,12 +14,16 @@ use std::{
 };
 
 use futures_util::future::LocalBoxFuture;
-use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
+use prometheus_client::{
+    collector::Collector,
+    encoding::DescriptorEncoder,
+    metrics::{MetricType, gauge::ConstGauge},
+};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::{listener::reach, settings::Common};
+use crate::{listener::reach, metrics::describe, settings::Common};
 
 /// How often a dependency is asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -168,9 +172,7 @@ impl Collector for Health {
                 self.is_draining(),
             ),
         ] {
-            encoder
-                .encode_descriptor(name, help, None, MetricType::Gauge)?
-                .encode_gauge(&i64::from(is_so))?;
+            describe(&mut encoder, name, help, &ConstGauge::new(i64::from(is_so)))?;
         }
         let dependencies = self.lock().clone();
         if dependencies.is_empty() {

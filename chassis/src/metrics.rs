@@ -14,7 +14,7 @@ use actix_web::http::Method;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
-    metrics::MetricType,
+    metrics::{MetricType, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -106,6 +106,16 @@ impl EncodeMetric for Reading {
     fn metric_type(&self) -> MetricType {
         self.kind
     }
+}
+
+/// Writes a metric without labels and without a unit.
+pub(crate) fn describe(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 /// The request metrics of a process. A clone shares them.
@@ -247,14 +257,12 @@ impl Collector for RequestMetrics {
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
 
-        encoder
-            .encode_descriptor(
-                "http_requests_in_flight",
-                "Requests that are being answered",
-                None,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&self.in_flight())?;
+        describe(
+            &mut encoder,
+            "http_requests_in_flight",
+            "Requests that are being answered",
+            &ConstGauge::new(self.in_flight()),
+        )?;
 
         let mut durations = encoder.encode_descriptor(
             "http_request_duration",

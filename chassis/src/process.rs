@@ -1,14 +1,16 @@
-//! What this process is and what it uses, read from `/proc` whenever the metrics are read. The names are
-//! those of Prometheus' client libraries.
+//! What this process is and what it uses, read from `/proc` whenever the metrics are read. The
+//! names are those of Prometheus' client libraries.
 
 use std::{fmt, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::DescriptorEncoder,
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 use rustix::process::{Resource, getrlimit};
+
+use crate::metrics::describe;
 
 /// The metrics of this process. Other systems than Linux report its age alone.
 #[derive(Debug)]
@@ -33,14 +35,6 @@ impl Collector for ProcessCollector {
             "When the process started, in seconds since 1970",
             &ConstGauge::new(self.started),
         )?;
-        if let Some(bytes) = resident_bytes() {
-            describe(
-                &mut encoder,
-                "process_resident_memory_bytes",
-                "Memory that the process holds",
-                &ConstGauge::new(bytes),
-            )?;
-        }
         if let Some(seconds) = cpu_seconds() {
             describe(
                 &mut encoder,
@@ -50,6 +44,11 @@ impl Collector for ProcessCollector {
             )?;
         }
         for (name, help, value) in [
+            (
+                "process_resident_memory_bytes",
+                "Memory that the process holds",
+                resident_bytes(),
+            ),
             ("process_open_fds", "Open file descriptors", open_files()),
             (
                 "process_max_fds",
@@ -64,15 +63,6 @@ impl Collector for ProcessCollector {
         }
         Ok(())
     }
-}
-
-fn describe(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    metric: &impl EncodeMetric,
-) -> fmt::Result {
-    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 fn resident_bytes() -> Option<i64> {
