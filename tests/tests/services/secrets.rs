@@ -54,7 +54,8 @@ fn keeps_it(service: Builder, store_accepts_it: bool) {
     let mut said = String::new();
     wait::until("the service to know its store", SOON, || {
         let ready = http::get(persistence.admin_addr(), "/readyz").unwrap();
-        let known = (ready.status == 200) == store_accepts_it && !ready.text().contains("not yet");
+        let is_checked = !ready.text().contains("has not been checked yet");
+        let known = (ready.status == 200) == store_accepts_it && is_checked;
         said += &ready.text();
         known.then_some(())
     });
