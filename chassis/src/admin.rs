@@ -1,5 +1,5 @@
-//! The admin interface: probes, metrics and the description of the API, on a port and a thread of their own, so that they
-//! answer while the public port is saturated.
+//! The admin interface: probes, metrics and the description of the API, on a port and a thread of
+//! their own, so that they answer while the public port is saturated.
 
 use std::sync::Arc;
 

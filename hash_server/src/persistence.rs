@@ -57,7 +57,7 @@ pub struct HttpSequence {
     legs: Legs,
 }
 
-/// How an answer to a clone of an [`HttpSequence`] came about: the newest since somebody asked.
+/// The time of each leg of the newest answer that was timed, over all clones of an [`HttpSequence`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Legs(Arc<Steps>);
 

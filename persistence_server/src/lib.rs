@@ -111,7 +111,7 @@ async fn next(
     };
     let mut answer = json_answer(StatusCode::OK, json);
     if request.query_string().ends_with("&watch") {
-        // As `hash_server` asks for somebody who watches it.
+        // `hash_server` adds it for a client that wants the time of each leg.
         let timing = format!("store;dur={:.3}", begin.elapsed().as_secs_f64() * 1e3);
         if let Ok(timing) = timing.try_into() {
             let name = HeaderName::from_static("server-timing");

@@ -1,4 +1,4 @@
-//! The admin port is open to those that need it: probes and whoever reads the metrics.
+//! The admin port is open only to probes and to monitoring.
 
 use std::fs;
 
