@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use hash_server::{Network, Stream};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, split},
     sync::{mpsc, oneshot},
     time::sleep,
 };
 
-/// Somebody who wants a connection.
+/// A request for a connection.
 pub(crate) type Caller = oneshot::Sender<io::Result<DuplexStream>>;
 
 /// The network as `HttpSequence` sees it, which wants to be sent to other threads.
@@ -91,9 +91,4 @@ impl Link {
             () = one_way(&mut from_server, &mut to_client) => {}
         }
     }
-}
-
-/// The two ends of a connection.
-pub(crate) fn pipe() -> (DuplexStream, DuplexStream) {
-    duplex(4096)
 }

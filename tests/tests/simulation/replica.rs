@@ -4,16 +4,19 @@ use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use sequence::{Coalescer, Count, Marks, Monitor, Ratchet, wire};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex},
     task::{JoinSet, spawn_local},
     time::sleep,
 };
 
 use crate::{
     chain::LIMITS,
-    network::{Caller, Link, pipe},
+    network::{Caller, Link},
     store::Database,
 };
+
+/// More than a request or an answer has.
+const BUFFER: usize = 4096;
 
 pub(crate) struct Replica {
     database: Database,
@@ -85,8 +88,7 @@ impl Replica {
     pub(crate) async fn accept(&self, caller: Caller) {
         self.link.delay().await;
         let connection = self.life.borrow_mut().as_mut().map(|life| {
-            let (near, client) = pipe();
-            let (far, server) = pipe();
+            let ((near, client), (far, server)) = (duplex(BUFFER), duplex(BUFFER));
             let link = Rc::clone(&self.link);
             let (coalescer, marks) = (life.coalescer.clone(), life.marks.clone());
             life.connections.spawn_local(async move {
