@@ -1,10 +1,6 @@
 //! The whole of it for a moment, so that it works when it is needed.
 
-use e2e::{
-    launch::find,
-    service::build,
-    skip::{self, Missing},
-};
+use e2e::{service::build, skip};
 
 use crate::{Plan, kept, measure, targets::targets};
 
@@ -60,9 +56,7 @@ fn missing_programs() -> bool {
         ("etcd", "etcd-server"),
         ("etcdctl", "etcd-client"),
     ];
-    let missing = packages.map(|(program, package)| {
-        let found = find(program).map(drop);
-        skip::unless(found.ok_or_else(|| Missing::new(program, package)))
-    });
+    let missing =
+        packages.map(|(program, package)| skip::unless(skip::installed(program, package)));
     missing.contains(&true)
 }

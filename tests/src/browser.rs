@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http;
-use crate::launch::{Launch, find};
+use crate::launch::Launch;
 use crate::port::Port;
 use crate::process::Process;
-use crate::skip::Missing;
+use crate::skip::{Missing, installed};
 use crate::wait;
 
 /// One browser with one page. It ends when dropped.
@@ -36,8 +36,7 @@ impl Browser {
     ///
     /// Says what is missing.
     pub fn available() -> Result<(), Missing> {
-        let found = find("chromedriver").map(drop);
-        found.ok_or_else(|| Missing::new("chromedriver", "chromium-driver"))
+        installed("chromedriver", "chromium-driver")
     }
 
     /// Starts it with a window of 1280 by 1000 pixels.

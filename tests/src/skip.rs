@@ -3,6 +3,9 @@
 use std::env;
 use std::fmt;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::launch::find;
 
 /// Why a test cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,33 @@ impl fmt::Display for Missing {
         let Self { program, remedy } = self;
         write!(f, "{program} is not installed ({remedy})")
     }
+}
+
+/// Whether a program is installed, which comes with this Debian package.
+///
+/// # Errors
+///
+/// Says that it is missing.
+pub fn installed(program: &str, package: &'static str) -> Result<(), Missing> {
+    let found = find(program).map(drop);
+    found.ok_or_else(|| Missing::new(program, package))
+}
+
+/// The folder of the tools that are written in Python.
+///
+/// # Errors
+///
+/// Says that they are missing.
+pub fn python_tools() -> Result<PathBuf, Missing> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-tools");
+    // The last thing that the installation does.
+    let installed = tools.join("install-python-tools.sh").exists();
+    installed.then_some(tools).ok_or_else(|| {
+        Missing::elsewhere(
+            "the set of tools in Python",
+            "tests/install-python-tools.sh gets it, with Python 3.11 or newer",
+        )
+    })
 }
 
 /// True when the test should return at once, because what it needs is not installed.

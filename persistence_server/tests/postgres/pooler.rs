@@ -2,14 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, thread};
 
-use e2e::{
-    Service, http,
-    launch::{Launch, find},
-    port::Port,
-    process::Process,
-    skip::Missing,
-    wait,
-};
+use e2e::{Service, http, launch::Launch, port::Port, process::Process, skip::Missing, wait};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
@@ -64,9 +57,7 @@ impl Pooler {
 }
 
 fn available() -> Result<(), Missing> {
-    find("pgbouncer")
-        .map(drop)
-        .ok_or_else(|| Missing::new("pgbouncer", "pgbouncer"))?;
+    skip::installed("pgbouncer", "pgbouncer")?;
     Postgres::available()
 }
 

@@ -7,10 +7,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::server::{READY_LIMIT, Server, TOOL_LIMIT};
-use crate::launch::{Launch, find};
+use crate::launch::Launch;
 use crate::port::Port;
 use crate::process::{Process, Signal};
-use crate::skip::Missing;
+use crate::skip::{Missing, installed};
 use crate::wait;
 
 /// A running etcd cluster; dropping it kills its members and deletes their data.
@@ -56,7 +56,7 @@ impl Etcd {
     /// Says what is missing.
     pub fn available() -> Result<(), Missing> {
         for (program, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
-            find(program).ok_or_else(|| Missing::new(program, package))?;
+            installed(program, package)?;
         }
         Ok(())
     }

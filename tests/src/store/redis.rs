@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::server::{READY_LIMIT, Server, TOOL_LIMIT};
-use crate::launch::{Launch, find};
+use crate::launch::Launch;
 use crate::port::Port;
 use crate::process::{Process, Signal};
-use crate::skip::Missing;
+use crate::skip::{Missing, installed};
 use crate::tls::Tls;
 use crate::wait;
 
@@ -63,7 +63,7 @@ impl Redis {
             ("redis-server", "redis-server"),
             ("redis-cli", "redis-tools"),
         ] {
-            find(program).ok_or_else(|| Missing::new(program, package))?;
+            installed(program, package)?;
         }
         Ok(())
     }

@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration
 use e2e::{
     Signal,
     http::Connection,
-    launch::find,
     service::{Builder, Service},
-    skip::{self, Missing},
+    skip,
 };
 
 use crate::built::builder;
@@ -29,7 +28,7 @@ pub(crate) type Figures = BTreeMap<String, f64>;
 
 /// User instructions per request, as callgrind counts them; none where it is missing.
 pub(crate) fn instructions() -> Option<Figures> {
-    if skip::unless(installed("valgrind")) {
+    if skip::unless(skip::installed("valgrind", "valgrind")) {
         return None;
     }
     let tool = |file: &Path| {
@@ -54,7 +53,7 @@ pub(crate) fn instructions() -> Option<Figures> {
 
 /// System calls per request, as strace counts them; none where it is missing.
 pub(crate) fn system_calls() -> Option<Figures> {
-    if skip::unless(installed("strace")) {
+    if skip::unless(skip::installed("strace", "strace")) {
         return None;
     }
     let tool = |file: &Path| {
@@ -68,10 +67,6 @@ pub(crate) fn system_calls() -> Option<Figures> {
         let calls = line.and_then(|line| line.split_whitespace().nth(3));
         calls.expect("a total").parse().expect("a number")
     }))
-}
-
-fn installed(tool: &'static str) -> Result<(), Missing> {
-    find(tool).map(drop).ok_or_else(|| Missing::new(tool, tool))
 }
 
 /// Counts for each service with the tool that `tool` starts, whose report `total` reads.

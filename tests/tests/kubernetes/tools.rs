@@ -5,30 +5,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use e2e::skip::{self, Missing};
+use e2e::skip;
 use serde_json::Value;
 
 use crate::rendered::{self, everything};
 use crate::root;
 
-/// A program among the tools that tests/install-python-tools.sh installs.
+/// A program among the tools in Python.
 fn tool(program: &str) -> PathBuf {
-    root().join("target/python-tools/bin").join(program)
-}
-
-/// Whether they are installed.
-pub(crate) fn available() -> Result<(), Missing> {
-    // The last thing that the installation does.
-    match root()
-        .join("target/python-tools/install-python-tools.sh")
-        .exists()
-    {
-        true => Ok(()),
-        false => Err(Missing::elsewhere(
-            "the set of checkov, kubernetes-validate, yamllint and Helm for Python",
-            "tests/install-python-tools.sh gets it, with Python 3.11 or newer",
-        )),
-    }
+    let tools = skip::python_tools().expect("it was looked for");
+    tools.join("bin").join(program)
 }
 
 /// What a script beside these tests prints.
@@ -62,7 +48,7 @@ fn run(command: &mut Command, input: &str) -> (String, String, bool) {
 }
 
 fn cannot_run() -> bool {
-    skip::unless(rendered::available().and_then(|()| available()))
+    skip::unless(rendered::available().and_then(|()| skip::python_tools().map(drop)))
 }
 
 #[test]

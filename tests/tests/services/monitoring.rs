@@ -2,15 +2,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use e2e::{
-    http,
-    launch::{Launch, find},
-    port::Port,
-    process::Process,
-    service::Service,
-    skip::{self, Missing},
-    wait,
-};
+use e2e::{http, launch::Launch, port::Port, process::Process, service::Service, skip, wait};
 use serde_json::Value;
 
 use crate::started::{SOON, hash, hello, memory};
@@ -22,8 +14,8 @@ fn file(name: &str) -> std::path::PathBuf {
 }
 
 fn skipped() -> bool {
-    let found = find("prometheus").and(find("promtool")).map(drop);
-    skip::unless(found.ok_or_else(|| Missing::new("prometheus", "prometheus")))
+    let prometheus = skip::installed("prometheus", "prometheus");
+    skip::unless(prometheus.and_then(|()| skip::installed("promtool", "prometheus")))
 }
 
 #[test]
@@ -90,9 +82,9 @@ fn every_alert_and_every_panel_asks_for_something_that_is_there() {
     }
     let persistence = memory();
     let (hello, hash) = (hello(), hash(&persistence));
-    let nobody = Port::free();
+    let closed = Port::free();
     let failing = Service::builder("hash_server")
-        .env("PERSISTENCE_PORT", nobody.number().to_string())
+        .env("PERSISTENCE_PORT", closed.number().to_string())
         .env("REQUEST_TIMEOUT_MS", "200")
         .start();
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! What `/openapi.json` says, held against what the services do.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use e2e::{http, launch::Launch, service::Service, skip};
 
@@ -11,15 +11,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn schemathesis_finds_nothing_that_is_not_as_described() {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-tools");
-    let schemathesis = tools.join("schemathesis/bin/schemathesis");
-    // The last thing that the installation does.
-    let installed = tools.join("install-python-tools.sh").exists();
-    let remedy = "tests/install-python-tools.sh gets it";
-    let missing = || skip::Missing::elsewhere("schemathesis", remedy);
-    if skip::unless(installed.then_some(()).ok_or_else(missing)) {
+    if skip::unless(skip::python_tools().map(drop)) {
         return;
     }
+    let tools = skip::python_tools().expect("it was looked for");
+    let schemathesis = tools.join("schemathesis/bin/schemathesis");
     let persistence = memory();
     let folder = tempfile::tempdir().unwrap();
     for service in [&hello(), &hash(&persistence), &persistence] {

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs, path::Path};
 
-use e2e::{browser::Browser, http, launch::find, service::Service, skip, wait};
+use e2e::{browser::Browser, http, service::Service, skip, wait};
 use serde_json::json;
 
 use crate::{
@@ -80,27 +80,20 @@ fn becomes(browser: &Browser, condition: &str) {
     });
 }
 
-/// The accessibility checker, if it is installed.
-fn axe() -> Option<String> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python-tools/lib");
-    let mut versions = fs::read_dir(tools).ok()?.flatten();
-    versions.find_map(|python| {
-        let file = "site-packages/axe_playwright_python/axe.min.js";
-        fs::read_to_string(python.path().join(file)).ok()
-    })
+/// The script of the accessibility checker.
+fn axe() -> String {
+    let tools = skip::python_tools().expect("it was looked for");
+    let mut versions = fs::read_dir(tools.join("lib")).unwrap().flatten();
+    let file = "site-packages/axe_playwright_python/axe.min.js";
+    let script = versions.find_map(|python| fs::read_to_string(python.path().join(file)).ok());
+    script.expect("it is one of the tools")
 }
 
 #[test]
 fn the_page_shows_replicas_restarts_and_outages() {
-    let remedy = "tests/install-python-tools.sh gets it";
-    let axe = axe();
-    let tools = axe
-        .as_ref()
-        .ok_or_else(|| skip::Missing::elsewhere("axe-core", remedy));
-    let haproxy = find("haproxy").map(drop);
     if skip::unless(Browser::available())
-        || skip::unless(haproxy.ok_or_else(|| skip::Missing::new("haproxy", "haproxy")))
-        || skip::unless(tools.map(drop))
+        || skip::unless(skip::installed("haproxy", "haproxy"))
+        || skip::unless(skip::python_tools().map(drop))
     {
         return;
     }
@@ -127,7 +120,7 @@ fn the_page_shows_replicas_restarts_and_outages() {
         "return [failures.length, repeated, disordered, mismatched, $('state').className]";
     assert_eq!(browser.run(healthy), json!([0, 0, 0, 0, "good"]));
     assert_eq!(browser.log("browser"), [] as [serde_json::Value; 0]);
-    accessible(&browser, axe.as_deref().unwrap_or_default());
+    accessible(&browser, &axe());
 
     persistence.kill9();
     becomes(&browser, "$('state').className === 'bad'");

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pod::Pod;
 use crate::rendered::{Objects, available, full_name};
-use crate::tools::{self, python};
+use crate::tools::python;
 use crate::{agreement, conventions, security, timing};
 
 /// What the file of cases holds; it says what each is.
@@ -87,7 +87,7 @@ fn objects(name: &str) -> Objects {
 }
 
 fn cannot_run() -> bool {
-    skip::unless(available().and_then(|()| tools::available()))
+    skip::unless(available().and_then(|()| skip::python_tools().map(drop)))
 }
 
 #[test]

@@ -4,13 +4,7 @@
 use std::{fs, io::ErrorKind, net::SocketAddr, time::Duration};
 
 use e2e::{
-    http::Connection,
-    launch::{Launch, find},
-    port::Port,
-    process::Process,
-    service::Service,
-    skip::{self, Missing},
-    wait,
+    http::Connection, launch::Launch, port::Port, process::Process, service::Service, skip, wait,
 };
 
 use super::{get, honest, nothing_at, requests};
@@ -54,11 +48,7 @@ fn check(
     [in_folder, with_file]: [&str; 2],
     config: impl Fn(SocketAddr, SocketAddr) -> String,
 ) {
-    if skip::unless(
-        find(program)
-            .map(drop)
-            .ok_or_else(|| Missing::new(program, program)),
-    ) {
+    if skip::unless(skip::installed(program, program)) {
         return;
     }
     // One worker, so that the lines of its log have an order.

@@ -9,11 +9,11 @@ use std::{
 
 use e2e::{
     http,
-    launch::{Launch, find},
+    launch::Launch,
     port::Port,
     process::{Process, Signal},
     service::{Builder, Service},
-    skip::{self, Missing},
+    skip,
     soak::{figure, scaled},
     wait,
 };
@@ -36,8 +36,7 @@ const ONE_REQUEST_EACH: usize = 4;
 
 #[test]
 fn rolling_restarts_behind_a_balancer_lose_no_request() {
-    let haproxy = find("haproxy").map(drop);
-    if skip::unless(haproxy.ok_or_else(|| Missing::new("haproxy", "haproxy"))) {
+    if skip::unless(skip::installed("haproxy", "haproxy")) {
         return;
     }
     let Some(store) = Backend::start(Kind::Redis) else {
