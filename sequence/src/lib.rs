@@ -13,6 +13,7 @@ mod coalescer;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
+mod monitor;
 mod ratchet;
 mod reusable;
 pub mod wire;
@@ -21,8 +22,9 @@ use async_trait::async_trait;
 
 pub use crate::{
     block::{Block, Count, InvalidBlock, InvalidCount, MAX_NUMBER},
-    coalescer::{Coalescer, Counter, Limits, Monitor},
+    coalescer::{Coalescer, Limits},
     error::{Cause, Error},
+    monitor::{Buckets, Counter, Distribution, Monitor},
     ratchet::{Marks, Ratchet},
     reusable::{Idle, Reusable},
 };

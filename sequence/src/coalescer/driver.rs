@@ -12,8 +12,10 @@ use tokio::{
     time::{Duration, Instant, timeout_at},
 };
 
-use super::{Limits, Monitor, Waiter};
-use crate::{Block, Count, Error, Sequence};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
+
+use super::{Limits, Waiter};
+use crate::{Block, Count, Error, Monitor, Sequence};
 
 /// How long the task waits at most before its second attempt, twice as long before each further
 /// one, and up to [`LONGEST_WAIT`]: quick for a restart, no more than about four attempts a second
@@ -40,8 +42,10 @@ pub(super) async fn run(
         let Some(mut batch) = queue.seal() else {
             continue;
         };
-        let limit = Instant::now() + limits.attempt;
-        let reserve = sequence.reserve(batch.total);
+        let begin = Instant::now();
+        let limit = begin + limits.attempt;
+        let span = batch.span();
+        let reserve = sequence.reserve(batch.total).instrument(span.clone());
         let result = match queue.watch(&mut batch, limit, reserve).await {
             None => Err(Error::TimedOut),
             Some(Ok(block)) if block.count() != batch.total => {
@@ -54,9 +58,15 @@ pub(super) async fn run(
             queue.last_error = None;
             longest_wait = FIRST_WAIT;
         }
+        if let Err(error) = &result {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", error.chain());
+        }
         match result {
             Ok(block) => {
-                monitor.reserved(block);
+                let arrivals = batch.waiters.iter();
+                let waits = arrivals.map(|waiter| begin + limits.deadline - waiter.deadline);
+                monitor.reserved(block, begin.elapsed(), waits);
                 batch.deliver(block);
             }
             Err(error) if error.is_transient() => {
@@ -113,6 +123,8 @@ impl Queue {
     /// Waits until a caller is in the queue; false when none can come any more.
     async fn gather(&mut self) -> bool {
         if self.waiters.is_empty() && self.arrivals.is_empty() {
+            // It is no caller's any more.
+            self.last_error = None;
             match self.arrivals.recv().await {
                 Some(waiter) => self.waiters.push_back(waiter),
                 None => return false,
@@ -197,6 +209,24 @@ impl Queue {
 }
 
 impl Batch {
+    /// The span of its reservation: a part of the first request, with links to the others.
+    fn span(&self) -> Span {
+        let span = info_span!(
+            parent: &self.waiters[0].span,
+            "reserve",
+            sequence.count = self.total.get(),
+            sequence.requests = self.waiters.len(),
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        );
+        if !span.is_disabled() {
+            for waiter in self.waiters.iter().skip(1) {
+                span.follows_from(&waiter.span);
+            }
+        }
+        span
+    }
+
     /// Deals the block out in order of arrival. The part of a caller that has hung up or expired
     /// meanwhile stays a gap: a later caller must have larger numbers, so none may get it.
     fn deliver(self, block: Block) {

@@ -4,23 +4,15 @@ mod driver;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tracing::{info, warn};
+use tracing::{Level, Span, span_enabled};
 
-use crate::{Block, Count, Error, Sequence};
+use crate::{Block, Count, Error, Monitor, Sequence};
 
 /// Bounds on what a [`Coalescer`] lets its callers and its sequence do.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +45,13 @@ impl Limits {
 /// its request and its answer, which keeps the sequence linearizable over any number of
 /// replicas, and an idle system waits for nothing. Under load the batches grow by themselves.
 ///
-/// A clone is a handle to the same queue and costs two reference counts.
+/// A clone is a handle to the same queue and costs three reference counts.
 #[derive(Clone, Debug)]
 pub struct Coalescer {
     arrivals: mpsc::UnboundedSender<Waiter>,
     waiting: Rc<Cell<usize>>,
     limits: Limits,
+    monitor: Monitor,
 }
 
 impl Coalescer {
@@ -71,11 +64,12 @@ impl Coalescer {
     /// Outside of a `LocalSet` or a local Tokio runtime.
     pub fn start<S: Sequence + 'static>(sequence: S, limits: Limits, monitor: Monitor) -> Self {
         let (arrivals, queue) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(driver::run(sequence, limits, monitor, queue));
+        tokio::task::spawn_local(driver::run(sequence, limits, monitor.clone(), queue));
         Self {
             arrivals,
             waiting: Rc::default(),
             limits,
+            monitor,
         }
     }
 
@@ -86,11 +80,18 @@ impl Coalescer {
     /// Those of the sequence. A transient one is reported only at the deadline: until then the
     /// reservation is tried again. [`Error::Overloaded`] at once when too many are waiting.
     pub async fn reserve(&self, count: Count) -> Result<Block, Error> {
-        let _place = Place::take(&self.waiting, self.limits.waiting).ok_or(Error::Overloaded)?;
+        let Some(_place) = Place::take(&self.waiting, self.limits.waiting) else {
+            self.monitor.refused();
+            return Err(Error::Overloaded);
+        };
         let (answer, block) = oneshot::channel();
         let waiter = Waiter {
             count,
             deadline: Instant::now() + self.limits.deadline,
+            span: match span_enabled!(Level::INFO) {
+                true => Span::current(),
+                false => Span::none(),
+            },
             answer,
         };
         let gone = || Error::unavailable("the coalescer's task has ended");
@@ -104,6 +105,8 @@ impl Coalescer {
 struct Waiter {
     count: Count,
     deadline: Instant,
+    /// The request that it belongs to, where that is traced.
+    span: Span,
     answer: oneshot::Sender<Result<Block, Error>>,
 }
 
@@ -122,89 +125,5 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// A metric of a [`Monitor`]: name, description, and how to read it.
-pub type Counter = (&'static str, &'static str, fn(&Monitor) -> u64);
-
-/// Counts what the coalescers of one process do. A clone shares the counts.
-#[derive(Clone, Debug, Default)]
-pub struct Monitor(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    batches: AtomicU64,
-    numbers: AtomicU64,
-    failures: AtomicU64,
-    last_error: Mutex<Option<Error>>,
-}
-
-impl Monitor {
-    /// What it counts.
-    pub const COUNTERS: [Counter; 3] = [
-        (
-            "sequence_batches",
-            "Reservations that succeeded, each for all requests that were waiting",
-            |monitor| monitor.0.batches.load(Ordering::Relaxed),
-        ),
-        ("sequence_numbers", "Numbers reserved", |monitor| {
-            monitor.0.numbers.load(Ordering::Relaxed)
-        }),
-        (
-            "sequence_failed_batches",
-            "Reservations that failed or were abandoned",
-            |monitor| monitor.0.failures.load(Ordering::Relaxed),
-        ),
-    ];
-
-    /// Forgets the last error: a reservation has succeeded.
-    pub fn recovered(&self) {
-        if self.lock().take().is_some() {
-            info!("reservations recovered");
-        }
-    }
-
-    /// Makes sure that reservations work. After a failure only a reservation shows that, so one
-    /// number is taken then, which becomes a gap; before, none.
-    ///
-    /// # Errors
-    ///
-    /// Why they still fail.
-    pub async fn confirm(&self, sequence: &impl Sequence) -> Result<(), Error> {
-        if self.lock().is_none() {
-            return Ok(());
-        }
-        match sequence.reserve(Count::ONE).await {
-            // A sequence at its end works, too.
-            Ok(_) | Err(Error::Exhausted) => {
-                self.recovered();
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn reserved(&self, block: Block) {
-        self.0.batches.fetch_add(1, Ordering::Relaxed);
-        let numbers = u64::from(block.count().get());
-        self.0.numbers.fetch_add(numbers, Ordering::Relaxed);
-    }
-
-    /// The log gets one line at the first failure and one at the recovery, however many callers
-    /// wait in between.
-    fn failed(&self, error: &Error) {
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
-        if self.lock().replace(error.clone()).is_none() {
-            warn!(reason = error.chain(), "reservation failed, retrying");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
-        // The value is replaced whole, so a panic elsewhere cannot have left it half written.
-        self.0
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

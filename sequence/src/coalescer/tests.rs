@@ -1,6 +1,6 @@
 //! The rules of coalescing, on a sequence whose every call the test lets through by hand.
 
-use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -426,23 +426,4 @@ async fn the_task_ends_with_its_last_handle() {
         assert_eq!(Rc::strong_count(&sequence.0), 1);
     })
     .await;
-}
-
-#[test]
-fn no_order_of_failures_and_recoveries_leaves_an_error_behind() {
-    let monitor = Monitor::default();
-    let worker = || {
-        for _ in 0..50_000 {
-            monitor.failed(&Error::TimedOut);
-            monitor.recovered();
-        }
-    };
-    thread::scope(|scope| {
-        scope.spawn(worker);
-        scope.spawn(worker);
-    });
-    monitor.recovered();
-    assert!(monitor.lock().is_none(), "it would stay for ever");
-    monitor.failed(&Error::TimedOut);
-    assert!(monitor.lock().is_some());
 }
