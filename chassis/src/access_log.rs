@@ -19,6 +19,7 @@ use std::{
 };
 
 use humantime::format_rfc3339_millis;
+use opentelemetry::TraceId;
 use serde::Serialize;
 
 use crate::settings::LogFormat;
@@ -124,7 +125,12 @@ pub(crate) struct Line<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) status: u16,
+    /// Of the answer's body.
+    pub(crate) bytes: u64,
     pub(crate) duration: Duration,
+    pub(crate) trace_id: TraceId,
+    /// What the client calls it, if it does.
+    pub(crate) request_id: Option<&'a str>,
 }
 
 /// The lines that one worker gathers.
@@ -214,14 +220,20 @@ impl Template {
             method,
             path,
             status,
+            bytes,
+            trace_id,
             ..
         } = line;
         write!(
             out,
-            "{time} {service}@{instance} {status} {method} {path} {milliseconds:.3}ms"
+            "{time} {service}@{instance} {status} {method} {path} {bytes}B {milliseconds:.3}ms"
         )?;
-        match line.remote {
-            Some(remote) => write!(out, " from {remote}"),
+        if let Some(remote) = line.remote {
+            write!(out, " from {remote}")?;
+        }
+        write!(out, " trace {trace_id}")?;
+        match line.request_id {
+            Some(id) => write!(out, " request {id}"),
             None => Ok(()),
         }
     }
@@ -243,9 +255,14 @@ impl Template {
             method: &'a str,
             path: &'a str,
             status: u16,
+            bytes: u64,
             duration_ms: f64,
+            trace_id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
         }
 
+        let trace_id = hex(line.trace_id);
         let record = Record {
             timestamp: time,
             message: "request",
@@ -255,10 +272,24 @@ impl Template {
             method: line.method,
             path: line.path,
             status: line.status,
+            bytes: line.bytes,
             duration_ms: (milliseconds * 1000.0).round() / 1000.0,
+            trace_id: std::str::from_utf8(&trace_id).unwrap_or_default(),
+            request_id: line.request_id,
         };
         serde_json::to_writer(out, &record).map_err(io::Error::from)
     }
+}
+
+/// A trace's id in hexadecimal digits; its own `Display` takes a tenth of the time that a line does.
+fn hex(id: TraceId) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hex = [0; 32];
+    for (digits, byte) in hex.chunks_exact_mut(2).zip(id.to_bytes()) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
+    }
+    hex
 }
 
 /// At most `longest` bytes of a text that a client sent.
@@ -287,7 +318,10 @@ mod tests {
                 method,
                 path,
                 status: 200,
+                bytes: 14,
                 duration: Duration::from_micros(1234),
+                trace_id: TraceId::from(0xabc),
+                request_id: Some("the-client's"),
             },
         );
         String::from_utf8(out).unwrap()
@@ -299,7 +333,8 @@ mod tests {
         let (_time, rest) = line.split_once(' ').unwrap();
         assert_eq!(
             rest,
-            "greeter@pod-1 200 GET /?count=3 1.234ms from 127.0.0.1:999\n"
+            "greeter@pod-1 200 GET /?count=3 14B 1.234ms from 127.0.0.1:999 \
+             trace 00000000000000000000000000000abc request the-client's\n"
         );
     }
 
@@ -311,7 +346,10 @@ mod tests {
         assert_eq!(json["instance"], "pod-1");
         assert_eq!(json["path"], "/a\"b");
         assert_eq!(json["status"], 200);
+        assert_eq!(json["bytes"], 14);
         assert_eq!(json["duration_ms"], 1.234);
+        assert_eq!(json["trace_id"], "00000000000000000000000000000abc");
+        assert_eq!(json["request_id"], "the-client's");
     }
 
     #[test]
@@ -324,7 +362,7 @@ mod tests {
                 (&"M".repeat(5000), "\"".repeat(5000)),
             ] {
                 let line = line(format, method, &path);
-                assert!(line.len() < 800, "{line}");
+                assert!(line.len() < 950, "{line}");
             }
         }
     }
@@ -348,7 +386,10 @@ mod tests {
                         method: "GET",
                         path: "/",
                         status: 200,
+                        bytes: 0,
                         duration: Duration::ZERO,
+                        trace_id: TraceId::INVALID,
+                        request_id: None,
                     });
                 }
                 assert!(dropped.load(Ordering::Relaxed) > 0);

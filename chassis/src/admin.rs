@@ -1,7 +1,7 @@
 //! The admin interface: probes, metrics and the description of the API, on a port and a thread of
 //! their own, so that they answer while the public port is saturated.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -9,34 +9,61 @@ use actix_web::{
         Method, StatusCode,
         header::{HeaderValue, VARY},
     },
-    web::ServiceConfig,
+    web::{self, ServiceConfig},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
+use serde_json::json;
+use tracing::info;
+
 use crate::{
+    faults::Faults,
     health::Health,
+    logs,
+    problem::Problem,
     resource::{accept_names, json_answer, resource},
+    settings::{LEVELS, LogLevels},
 };
 
 pub(crate) fn routes(
     config: &mut ServiceConfig,
     health: &Health,
+    faults: &Faults,
     registry: &Arc<Registry>,
     description: Option<&'static str>,
 ) {
-    let health = health.clone();
+    let (health, probed, asked) = (health.clone(), faults.clone(), faults.clone());
     let registry = Arc::clone(registry);
     let get = || [Method::GET, Method::HEAD];
     config
-        .service(resource("/livez", get(), livez))
+        .service(resource("/livez", get(), move || {
+            let answer = livez(&probed);
+            async { answer }
+        }))
         .service(resource("/readyz", get(), move || {
-            let answer = readyz(&health);
+            let answer = readyz(&health, &asked);
             async { answer }
         }))
         .service(resource("/metrics", get(), move |request: HttpRequest| {
             let answer = metrics(&request, &registry);
             async { answer }
-        }));
+        }))
+        .service(resource(
+            "/log",
+            [Method::GET, Method::HEAD, Method::PUT],
+            log,
+        ));
+    if faults.are_on() {
+        let faults = faults.clone();
+        let methods = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
+        let answer = move |request: HttpRequest| {
+            let answer = faults.answer(&request);
+            async { answer }
+        };
+        // A browser asks by OPTIONS what a page may do.
+        let preflight = web::method(Method::OPTIONS).to(answer.clone());
+        config.service(resource("/faults", methods, answer).route(preflight));
+    }
     if let Some(openapi) = description {
         let answer = async move || json_answer(StatusCode::OK, openapi.to_owned());
         config.service(resource("/openapi.json", get(), answer));
@@ -44,18 +71,40 @@ pub(crate) fn routes(
 }
 
 /// The process runs. It never asks a dependency: a restart would not repair that.
-async fn livez() -> HttpResponse {
+fn livez(faults: &Faults) -> HttpResponse {
+    faults.note_probe("/livez", StatusCode::OK);
     json_answer(StatusCode::OK, "{\"status\":\"alive\"}\n".to_owned())
 }
 
-fn readyz(health: &Health) -> HttpResponse {
-    let (ready, document) = health.readiness();
+fn readyz(health: &Health, faults: &Faults) -> HttpResponse {
+    let (ready, document) = match faults.fail_probe() {
+        Some(reason) => (false, json!({ "status": "unavailable", "reason": reason })),
+        None => health.readiness(),
+    };
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    faults.note_probe("/readyz", status);
     json_answer(status, format!("{document}\n"))
+}
+
+/// What is logged. PUT changes it until the process ends, as `RUST_LOG` does from its start.
+async fn log(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if request.method() == Method::PUT {
+        let query = web::Query::<BTreeMap<String, String>>::from_query(request.query_string());
+        let levels = query.ok().and_then(|query| query.get("levels").cloned());
+        let levels = levels.and_then(|levels| LogLevels::try_from(levels).ok());
+        let Some(levels) = levels else {
+            let detail = format!("expected ?levels= with {LEVELS}");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        };
+        logs::set_levels(&levels);
+        info!(levels = logs::levels(), "what is logged was changed");
+    }
+    let levels = json!({ "levels": logs::levels() });
+    Ok(json_answer(StatusCode::OK, format!("{levels}\n")))
 }
 
 /// The `OpenMetrics` text format 1.0, for clients that name it.
@@ -84,7 +133,7 @@ fn metrics(request: &HttpRequest, registry: &Registry) -> HttpResponse {
 }
 
 /// Rewrites the descriptions of metrics: in the older format they carry the name of the samples,
-/// with the suffix of a counter or an info; an info is a gauge; and there are no units.
+/// with the suffix of a counter or an info; an info is a gauge; and there are neither units nor exemplars.
 fn to_text_format(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut help = "";
@@ -101,7 +150,8 @@ fn to_text_format(openmetrics: &str) -> String {
             };
             text += &format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n");
         } else if !line.starts_with('#') {
-            text += line;
+            let (sample, _exemplar) = line.split_once(" # {trace_id=").unwrap_or((line, ""));
+            text += sample;
             text.push('\n');
         }
     }
@@ -118,7 +168,7 @@ mod tests {
             # HELP http_requests Requests answered.\n\
             # TYPE http_requests counter\n\
             http_requests_total{method=\"GET\"} 4\n\
-            http_requests_total{method=\"#\"} 1\n\
+            http_requests_total{method=\"#\"} 1 # {trace_id=\"a\"} 1.0 2.5\n\
             # HELP http_request_duration_seconds Time.\n\
             # TYPE http_request_duration_seconds histogram\n\
             # UNIT http_request_duration_seconds seconds\n\

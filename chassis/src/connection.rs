@@ -431,7 +431,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{health::Health, middleware::Shared};
+    use crate::{faults::Faults, health::Health, middleware::Shared};
 
     const HANDLERS: Duration = Duration::from_secs(10);
     const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -445,6 +445,7 @@ mod tests {
             access_log: None,
             request_timeout: HANDLERS,
             route: "/",
+            faults: Faults::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());

@@ -11,6 +11,7 @@ mod admin;
 mod connect;
 mod connection;
 mod connections;
+mod faults;
 mod head;
 mod health;
 mod listener;
@@ -24,13 +25,17 @@ mod run;
 mod server;
 mod service;
 pub mod settings;
+mod traces;
 
 #[doc(hidden)]
 pub use serde;
 
 pub use self::{
     connect::connect,
+    faults::Faults,
+    metrics::Buckets,
     resource::{json_answer, options, prefers, require_accepts, resource},
     run::{BadSettings, BoxError, Program, run},
     service::{Context, Fatal, Service},
+    traces::trace_fields,
 };

@@ -7,14 +7,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use actix_web::http::Method;
+use opentelemetry::TraceId;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{MetricType, exemplar::CounterWithExemplar, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -50,6 +51,8 @@ struct Series {
     labels: Labels,
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
+    /// The newest trace that was sampled.
+    exemplar: CounterWithExemplar<[(&'static str, String); 1]>,
 }
 
 impl Series {
@@ -58,10 +61,16 @@ impl Series {
             labels,
             buckets: Default::default(),
             nanoseconds: AtomicU64::new(0),
+            exemplar: CounterWithExemplar::default(),
         }
     }
 
-    fn record(&self, duration: Duration) {
+    fn record(&self, duration: Duration, trace: Option<TraceId>) {
+        if let Some(trace) = trace {
+            let labels = [("trace_id", trace.to_string())];
+            self.exemplar
+                .inc_by(1, Some(labels), Some(SystemTime::now()));
+        }
         let seconds = duration.as_secs_f64();
         let bucket = BOUNDS.iter().take_while(|&&bound| seconds > bound).count();
         add(&self.buckets[bucket], 1);
@@ -70,6 +79,15 @@ impl Series {
             u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
         );
     }
+}
+
+/// What all workers have counted for one set of labels.
+struct Total {
+    labels: Labels,
+    count: u64,
+    buckets: [u64; BOUNDS.len() + 1],
+    seconds: f64,
+    exemplar: CounterWithExemplar<[(&'static str, String); 1]>,
 }
 
 /// Adds without a locked instruction: only one thread writes to this counter.
@@ -105,6 +123,31 @@ impl EncodeMetric for Reading {
 
     fn metric_type(&self) -> MetricType {
         self.kind
+    }
+}
+
+/// A histogram that something else keeps.
+pub(crate) struct Distribution(pub(crate) Box<dyn Fn() -> Buckets + Send + Sync>);
+
+/// The buckets of a histogram, each the upper bound (the last is infinite) and the count, and the
+/// sum of all values.
+pub type Buckets = (Vec<(f64, u64)>, f64);
+
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Distribution").field(&(self.0)()).finish()
+    }
+}
+
+impl EncodeMetric for Distribution {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let (buckets, sum) = (self.0)();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 
@@ -155,8 +198,8 @@ impl RequestMetrics {
         self.0.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sums over all workers, by labels: the count in each bucket, and the seconds.
-    fn totals(&self) -> Vec<(Labels, [u64; BOUNDS.len() + 1], f64)> {
+    /// The sums over all workers, by labels.
+    fn totals(&self) -> Vec<Total> {
         let mut series = self.lock().clone();
         series.sort_by_key(|series| series.labels);
         series
@@ -171,7 +214,13 @@ impl RequestMetrics {
                     let nanoseconds = worker.nanoseconds.load(Ordering::Relaxed);
                     seconds += Duration::from_nanos(nanoseconds).as_secs_f64();
                 }
-                (workers[0].labels, buckets, seconds)
+                Total {
+                    labels: workers[0].labels,
+                    count: buckets.iter().sum(),
+                    buckets,
+                    seconds,
+                    exemplar: workers[0].exemplar.clone(),
+                }
             })
             .collect()
     }
@@ -205,6 +254,7 @@ impl WorkerMetrics {
         route: &'static str,
         status: u16,
         duration: Duration,
+        trace: Option<TraceId>,
     ) {
         let labels = Labels {
             method: method_label(method),
@@ -213,18 +263,18 @@ impl WorkerMetrics {
         };
         let mut mine = self.mine.borrow_mut();
         if let Some(series) = mine.iter().find(|series| series.labels == labels) {
-            series.record(duration);
+            series.record(duration, trace);
             return;
         }
         let series = Arc::new(Series::new(labels));
-        series.record(duration);
+        series.record(duration, trace);
         self.all.lock().push(Arc::clone(&series));
         mine.push(series);
     }
 }
 
 /// The method, or `other`: a client can invent methods, and each would be a series.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     const KNOWN: [(Method, &str); 8] = [
         (Method::GET, "GET"),
         (Method::POST, "POST"),
@@ -250,11 +300,11 @@ impl Collector for RequestMetrics {
             None,
             MetricType::Counter,
         )?;
-        for (labels, buckets, _) in &totals {
-            let count: u64 = buckets.iter().sum();
+        for total in &totals {
+            let (_, exemplar) = total.exemplar.get();
             requests
-                .encode_family(&labels.pairs())?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                .encode_family(&total.labels.pairs())?
+                .encode_counter(&total.count, exemplar.as_ref())?;
         }
 
         describe(
@@ -270,12 +320,12 @@ impl Collector for RequestMetrics {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        for (labels, buckets, seconds) in &totals {
+        for total in &totals {
             let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
-            let bounded: Vec<(f64, u64)> = bounds.zip(buckets.iter().copied()).collect();
+            let bounded: Vec<(f64, u64)> = bounds.zip(total.buckets).collect();
             durations
-                .encode_family(&labels.pairs())?
-                .encode_histogram::<NoLabelSet>(*seconds, buckets.iter().sum(), &bounded, None)?;
+                .encode_family(&total.labels.pairs())?
+                .encode_histogram::<NoLabelSet>(total.seconds, total.count, &bounded, None)?;
         }
         Ok(())
     }
@@ -292,11 +342,11 @@ mod tests {
         let metrics = RequestMetrics::default();
         let workers = [metrics.for_worker(), metrics.for_worker()];
         for worker in &workers {
-            worker.record(&Method::GET, "/", 200, Duration::from_micros(200));
-            worker.record(&Method::GET, "/", 200, Duration::from_secs(60));
+            worker.record(&Method::GET, "/", 200, Duration::from_micros(200), None);
+            worker.record(&Method::GET, "/", 200, Duration::from_secs(60), None);
         }
         let invented = Method::from_bytes(b"BREW").unwrap();
-        workers[0].record(&invented, "unmatched", 404, Duration::ZERO);
+        workers[0].record(&invented, "unmatched", 404, Duration::ZERO, None);
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));

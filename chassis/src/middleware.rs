@@ -12,29 +12,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, body::BoxBody};
+use actix_http::{
+    ConnectionType, HttpMessage as _, Payload, Request, Response,
+    body::{BodySize, BoxBody, MessageBody as _},
+};
 use actix_service::{Service, Transform};
 use actix_web::{
     ResponseError as _,
     dev::ServiceResponse,
     http::{
         Method, StatusCode, Uri,
-        header::{CONTENT_LENGTH, HOST, HeaderValue, UPGRADE},
+        header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE},
     },
 };
 use futures_util::{
     FutureExt as _, StreamExt as _,
     future::{LocalBoxFuture, Ready, ready},
 };
-
 use tokio::{task::yield_now, time::timeout};
+use tracing::{Instrument as _, error};
 
 use crate::{
     access_log::{self, WorkerLog},
     connection::Turn,
+    faults::Faults,
     health::Health,
     metrics::{RequestMetrics, WorkerMetrics},
     problem::Problem,
+    traces::{self, RequestTrace},
 };
 
 /// The largest body that is read off, in bytes. No resource here uses one.
@@ -87,16 +92,24 @@ where
         if headers.capacity() > 4 * headers.len() {
             *headers = mem::take(headers).into_iter().collect();
         }
-        let remote = request.peer_addr();
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let received = Received::of(&request, &self.worker);
         let wants_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let (service, worker) = (Rc::clone(&self.service), Rc::clone(&self.worker));
         let in_flight = InFlight::begin(&worker);
         Box::pin(async move {
             let _in_flight = in_flight;
-            let answer = AssertUnwindSafe(answer(&*service, &worker, request)).catch_unwind();
+            let answer = async {
+                // The span of a request that is not traced would cost something, too.
+                if received.trace.span.is_disabled() {
+                    return answer(&*service, &worker, request).await;
+                }
+                let span = received.trace.span.clone();
+                answer(&*service, &worker, request).instrument(span).await
+            };
+            let answer = AssertUnwindSafe(answer).catch_unwind();
             let mut response = answer.await.unwrap_or_else(|_| {
-                // The panic itself is in the log.
+                let (trace_id, request_id) = (received.trace.id(), &received.id);
+                error!(%trace_id, ?request_id, "a panic ended this request");
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed here")
                     .error_response()
                     .into()
@@ -107,8 +120,8 @@ where
                     .head_mut()
                     .set_connection_type(ConnectionType::Close);
             }
-            let status = response.status().as_u16();
-            worker.answered(remote, (&method, &uri), status, begin.elapsed());
+            received.identify(&mut response);
+            worker.answered(&received, &response, begin.elapsed());
             Ok(response)
         })
     }
@@ -138,6 +151,12 @@ where
         && !host.as_bytes().iter().all(may_be_in_a_host)
     {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "the field Host holds no host");
+        return problem.error_response().into();
+    }
+    let faults = &worker.shared.faults;
+    if faults.are_on()
+        && let Err(problem) = faults.before_request().await
+    {
         return problem.error_response().into();
     }
     match service.call(request).await {
@@ -211,6 +230,8 @@ pub(crate) struct Shared {
     pub(crate) request_timeout: Duration,
     /// The path that has a handler; all others are one route in the metrics.
     pub(crate) route: &'static str,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Faults,
 }
 
 /// One worker thread's own part.
@@ -251,31 +272,90 @@ impl Worker {
     }
 
     /// Counts and logs an answered request.
-    pub(crate) fn answered(
-        &self,
-        remote: Option<SocketAddr>,
-        (method, uri): (&Method, &Uri),
-        status: u16,
-        duration: Duration,
-    ) {
+    fn answered(&self, request: &Received, response: &Response<BoxBody>, duration: Duration) {
+        let status = response.status().as_u16();
+        request.trace.answered(status);
         if let Some(metrics) = &self.metrics {
-            metrics.record(method, self.route(uri), status, duration);
-        }
-        if let Some(log) = &self.log {
-            log.write(&access_log::Line {
-                remote,
-                method: method.as_str(),
-                path: uri.path_and_query().map_or("-", |path| path.as_str()),
+            let route = request.route.unwrap_or("unmatched");
+            metrics.record(
+                &request.method,
+                route,
                 status,
                 duration,
+                request.trace.exemplar(),
+            );
+        }
+        if let Some(log) = &self.log {
+            let path = request.uri.path_and_query();
+            log.write(&access_log::Line {
+                remote: request.remote,
+                method: request.method.as_str(),
+                path: path.map_or("-", |path| path.as_str()),
+                status,
+                bytes: match response.body().size() {
+                    BodySize::Sized(bytes) if request.method != Method::HEAD => bytes,
+                    _ => 0,
+                },
+                duration,
+                trace_id: request.trace.id(),
+                request_id: request.id.as_ref().and_then(|id| id.to_str().ok()),
             });
         }
     }
+}
 
-    fn route(&self, uri: &Uri) -> &'static str {
-        match uri.path() == self.shared.route {
-            true => self.shared.route,
-            false => "unmatched",
+/// What is known of a request before it is answered.
+struct Received {
+    remote: Option<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    /// The path of the service's resource, if it is for that.
+    route: Option<&'static str>,
+    trace: RequestTrace,
+    /// What the client calls it.
+    id: Option<HeaderValue>,
+}
+
+impl Received {
+    fn of(request: &Request, worker: &Worker) -> Self {
+        let route = worker.shared.route;
+        let route = (request.path() == route).then_some(route);
+        // One pass costs half of two look-ups.
+        let (mut id, mut has_trace) = (None, false);
+        for (name, value) in request.headers() {
+            has_trace |= name == traces::TRACEPARENT;
+            if name == X_REQUEST_ID
+                && (1..=128).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            {
+                id = Some(value.clone());
+            }
+        }
+        Self {
+            remote: request.peer_addr(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route,
+            trace: RequestTrace::of(request, route, has_trace, worker.metrics.is_some()),
+            id,
         }
     }
+
+    /// Gives the answer the request's name, where the client has given one, or may want to tell it to
+    /// whoever reads the log.
+    fn identify(&self, response: &mut Response<BoxBody>) {
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None if response.status().is_server_error() => {
+                match HeaderValue::from_str(&self.trace.id().to_string()) {
+                    Ok(id) => id,
+                    Err(_) => return,
+                }
+            }
+            None => return,
+        };
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
 }
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -12,6 +12,14 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::describe;
 
+/// The name of this instance: the host's, which in Kubernetes is the pod's.
+pub(crate) fn instance() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
 /// The metrics of this process. Other systems than Linux report its age alone.
 #[derive(Debug)]
 pub(crate) struct ProcessCollector {

@@ -11,16 +11,18 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::spawn_local,
-    time::{Instant, sleep},
+    time::{Instant, interval, sleep},
 };
 use tracing::{error, info, warn};
 
 use crate::{
+    faults::Faults,
     health::healthcheck,
     logs,
     server::{Serving, Sockets},
     service::{Context, Fatal, Service},
-    settings::{BadValue, Common, Environment, Settings, Variable, both},
+    settings::{BadValue, Common, Environment, Settings, Switch, Variable, both},
+    traces::Export,
 };
 
 /// The exit code of a process that a setting or the command line kept from starting.
@@ -62,8 +64,11 @@ pub fn run<S: Settings>(
         };
     }
 
-    let levels = common.rust_log.targets();
-    let _log = logs::init(logs::format(&common, &io::stderr()), levels);
+    let traces = match Export::start(program, &common) {
+        Ok(traces) => traces,
+        Err(error) => return refuse(program, &[chain(&*error)]),
+    };
+    let _log = logs::init(&common, traces.as_ref().map(Export::tracer));
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,7 +79,9 @@ pub fn run<S: Settings>(
     let life = live(program, common, async |context| {
         build(settings, context).await
     });
-    match tokio::task::LocalSet::new().block_on(&runtime, life) {
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, life);
+    drop(traces);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<BadSettings>() {
             Ok(bad) => refuse(program, &bad.0),
@@ -147,9 +154,21 @@ async fn live(
     let context = Context {
         common: common.clone(),
         fatal: Fatal(fatal.clone()),
+        faults: match common.faults {
+            Switch::On => Faults::on(),
+            Switch::Off => Faults::default(),
+        },
     };
+    let faults = context.faults.clone();
+    spawn_local(async {
+        let mut periods = interval(logs::PERIOD);
+        loop {
+            periods.tick().await;
+            logs::summarise();
+        }
+    });
     let service = build(context).await?;
-    let serving = Serving::start(program, &common, sockets, service)?;
+    let serving = Serving::start(program, &common, sockets, service, faults)?;
 
     let outcome = tokio::select! {
         signal = signals.next() => {

@@ -27,13 +27,14 @@ use crate::{
     admin,
     connection::Connection,
     connections::Connections,
+    faults::Faults,
     health::Health,
     listener::{ADMIN_CONNECTIONS, bind, connections_per_worker, refuse_more},
     logs,
     metrics::RequestMetrics,
     middleware::{Observe, Shared, Worker},
     problem,
-    process::ProcessCollector,
+    process::{ProcessCollector, instance},
     run::{BoxError, Program},
     service::Service,
     settings::{Common, Switch},
@@ -70,6 +71,7 @@ impl Serving {
         common: &Common,
         sockets: Sockets,
         service: Service,
+        faults: Faults,
     ) -> Result<Self, BoxError> {
         let instance = instance();
         let access_log = match common.access_log {
@@ -118,16 +120,19 @@ impl Serving {
             access_log: None,
             request_timeout: common.request_timeout(),
             route: path,
+            faults: Faults::default(),
         };
         let workers = common.worker_threads();
         let (public_address, admin_address) =
             (sockets.public.local_addr()?, sockets.admin.local_addr()?);
-        let asked = health.clone();
+        let (asked, on_demand) = (health.clone(), faults.clone());
         let admin = Port {
             connections: ADMIN_CONNECTIONS,
             keep_alive: common.keep_alive(),
             shutdown_timeout: Duration::from_secs(1),
-            routes: Arc::new(move |config| admin::routes(config, &asked, &registry, description)),
+            routes: Arc::new(move |config| {
+                admin::routes(config, &asked, &on_demand, &registry, description);
+            }),
             shared: shared.clone(),
         };
         let public = Port {
@@ -144,6 +149,7 @@ impl Serving {
             shared: Shared {
                 metrics: Some(metrics),
                 access_log: access_log.as_ref().map(AccessLog::template),
+                faults,
                 ..shared
             },
         };
@@ -319,14 +325,6 @@ async fn accept(
             }
         }
     }
-}
-
-/// The name of this instance: the host's, which in Kubernetes is the pod's.
-fn instance() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// The header fields of every answer: who answered, and that a client must neither keep it nor

@@ -6,7 +6,13 @@ use actix_web::Resource;
 use prometheus_client::{metrics::MetricType, registry::Registry};
 use tokio::sync::mpsc;
 
-use crate::{health::Dependency, metrics::Reading, server::Routes, settings::Common};
+use crate::{
+    faults::Faults,
+    health::Dependency,
+    metrics::{Buckets, Distribution, Reading},
+    server::Routes,
+    settings::Common,
+};
 
 /// What a service is built from, besides its own settings.
 #[derive(Clone, Debug)]
@@ -15,6 +21,8 @@ pub struct Context {
     pub common: Common,
     /// Ends the process after a fatal error.
     pub fatal: Fatal,
+    /// Faults that somebody has asked for.
+    pub faults: Faults,
 }
 
 /// Ends the process, with exit code 1, after a fatal error. A clone is a handle to the same.
@@ -111,6 +119,20 @@ impl Service {
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
         self.metric(MetricType::Gauge, name, help, Box::new(read))
+    }
+
+    /// Adds a histogram to the metrics. `read` is called whenever they are read, and must never
+    /// return less than before.
+    #[must_use]
+    pub fn histogram(
+        mut self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> Buckets + Send + Sync + 'static,
+    ) -> Self {
+        self.registry
+            .register(name, help, Distribution(Box::new(read)));
+        self
     }
 
     fn metric(

@@ -8,7 +8,6 @@ use std::{env, process::ExitCode, time::Duration};
 use actix_web::{HttpRequest, http::Method};
 use chassis::{Program, Service, resource};
 use e2e::{Signal, http::Connection, service};
-use serde_json::json;
 
 const ROUNDS: usize = 3;
 
@@ -75,25 +74,39 @@ fn check() {
         assert_eq!(ask(&mut connection, "good").status, 200);
         assert_eq!(ask(&mut other, "good").status, 200);
     }
+    for _ in 0..100 {
+        ask(&mut connection, "bad");
+    }
+    service
+        .stderr()
+        .wait_for("more messages from the same place", Duration::from_secs(30));
     // All of the log is written then.
     service.signal(Signal::TERM);
     assert!(service.wait(Duration::from_secs(20)).success());
     let lines = service.stderr().json();
-    let errors: Vec<_> = lines
-        .iter()
-        .filter(|line| line["level"] != "INFO")
-        .collect();
-    assert_eq!(errors.len(), ROUNDS, "{errors:?}");
-    for error in errors {
-        assert_eq!(
-            (&error["level"], &error["message"]),
-            (&json!("ERROR"), &json!("panic"))
-        );
-        let panic = error["panic"].as_str().expect("what panicked");
+    let said = |message: &str| -> Vec<_> {
+        let lines = lines.iter();
+        lines.filter(|line| line["message"] == message).collect()
+    };
+    let panics = said("panic");
+    for panic in &panics {
+        assert_eq!(panic["level"], "ERROR");
+        let what = panic["panic"].as_str().expect("what panicked");
         assert!(
-            panic.contains("planted") && panic.contains("panics.rs"),
-            "{panic}"
+            what.contains("planted") && what.contains("panics.rs"),
+            "{what}"
         );
-        assert_eq!(error["thread"], "worker-1", "the one there is");
+        assert_eq!(panic["thread"], "worker-1", "the one there is");
     }
+    let requests = said("a panic ended this request");
+    assert_eq!(requests[0]["trace_id"].as_str().map(str::len), Some(32));
+    // A storm is summarised.
+    let left_out = said("more messages from the same place were left out");
+    let left_out: u64 = left_out
+        .iter()
+        .filter_map(|line| line["left_out"].as_u64())
+        .sum();
+    let all = (panics.len() + requests.len()) as u64 + left_out;
+    assert_eq!(all, 2 * (ROUNDS as u64 + 100), "{lines:?}");
+    assert!(panics.len() < 50, "{}", panics.len());
 }

@@ -24,8 +24,8 @@ use chassis::{
 use sequence::{Coalescer, Count, Error, Limits, Marks, Monitor, Ratchet, Store as _, wire};
 use sha2::{Digest as _, Sha256};
 
-use self::persistence::Legs;
 pub use self::persistence::{HttpSequence, Network, Stream};
+use self::{page::Page, persistence::Legs};
 
 /// What the program calls itself.
 pub const PROGRAM: Program = Program {
@@ -52,9 +52,12 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     let common = &context.common;
     let limits = Limits::new(common.request_timeout(), common.in_flight_per_worker());
     let (marks, monitor) = (Marks::default(), Monitor::default());
-    let persistence = HttpSequence::new(&settings.persistence_host, settings.persistence_port);
+    let persistence = HttpSequence::new(&settings.persistence_host, settings.persistence_port)
+        .with_faults(context.faults.clone());
     let (target, legs) = (persistence.target(), persistence.legs());
     let ratchet = Ratchet::new(persistence, marks.clone());
+
+    let shown = Page::new(common.faults_port());
 
     let (checked, workers) = (ratchet.clone(), monitor.clone());
     let mut service = Service::new("/", move |path| {
@@ -64,7 +67,8 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
             page::is_wanted(context.head().headers())
         }));
         resource(path, [Method::GET], hash)
-            .route(page.to(async || page::answer()))
+            .route(page.to(async |page: web::Data<Page>| page.answer()))
+            .app_data(web::Data::new(shown.clone()))
             .app_data(web::Data::new(coalescer))
             .app_data(legs.clone())
     })
@@ -72,6 +76,10 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
     for (name, help, read) in Monitor::COUNTERS {
         let monitor = monitor.clone();
         service = service.counter(name, help, move || read(&monitor));
+    }
+    for (name, help, read) in Monitor::DISTRIBUTIONS {
+        let monitor = monitor.clone();
+        service = service.histogram(name, help, move || read(&monitor));
     }
     service.depends_on("persistence", target, async move || {
         // Not through the ratchet: what persistence_server knows may be a second behind.
@@ -93,9 +101,10 @@ pub fn service(settings: &Settings, context: &Context) -> Service {
 async fn hash(
     request: HttpRequest,
     coalescer: web::Data<Coalescer>,
+    page: web::Data<Page>,
 ) -> Result<HttpResponse, Problem> {
     if page::is_wanted(request.headers()) {
-        return Ok(page::answer());
+        return Ok(page.answer());
     }
     let begin = Instant::now();
     require_accepts(&request, "application/json")?;

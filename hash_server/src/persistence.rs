@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chassis::{connect, settings::Host};
+use chassis::{Faults, connect, settings::Host, trace_fields};
 use httparse::Status::{Complete, Partial};
 use sequence::{
     Block, Count, Error, Idle, Reusable, Sequence, Store,
@@ -24,6 +24,7 @@ use sequence::{
 };
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 /// Where an [`HttpSequence`] gets its connections from.
 #[async_trait]
@@ -55,6 +56,7 @@ pub struct HttpSequence {
     network: Arc<dyn Network>,
     connection: Reusable<HttpConnection>,
     legs: Legs,
+    faults: Faults,
 }
 
 /// The time of each leg of the newest answer that was timed, over all clones of an [`HttpSequence`].
@@ -107,7 +109,14 @@ impl HttpSequence {
             network,
             connection: Reusable::default(),
             legs: Legs::default(),
+            faults: Faults::default(),
         }
+    }
+
+    /// The same with these faults in front of each call.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// How answers come about.
@@ -126,9 +135,15 @@ impl HttpSequence {
         path: &str,
         read: impl Fn(Answer) -> Result<T, HttpError>,
     ) -> Result<T, Error> {
+        self.faults
+            .before_dependency()
+            .await
+            .map_err(|reason| Error::unavailable(format!("{}: {reason}", self.target())))?;
         let open = async || HttpConnection::open(&*self.network, &self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
-            let result = read(connection.exchange(method, path).await?);
+            let answer = connection.exchange(method, path).await?;
+            Span::current().record("http.response.status_code", answer.status);
+            let result = read(answer);
             // Whatever sends such an answer cannot be trusted with another call.
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
             result
@@ -162,7 +177,17 @@ impl Sequence for HttpSequence {
                 _ => Err(answer.refusal()),
             }
         };
-        self.call("GET", &target, read).await
+        let span = info_span!(
+            "call",
+            otel.kind = "client",
+            otel.name = "GET",
+            http.request.method = "GET",
+            server.address = self.host.as_str(),
+            server.port = self.port,
+            url.full = format!("http://{}{target}", self.host.with_port(self.port)),
+            http.response.status_code = Empty,
+        );
+        self.call("GET", &target, read).instrument(span).await
     }
 }
 
@@ -277,8 +302,10 @@ impl HttpConnection {
     async fn exchange(&mut self, method: &str, path: &str) -> Result<Answer, HttpError> {
         self.idle = false;
         let authority = &self.authority;
+        let trace = trace_fields();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n\
+             {trace}\r\n"
         );
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();

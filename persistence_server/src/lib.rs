@@ -56,6 +56,10 @@ pub fn service(store: OpenStore, context: &Context) -> Service {
         let monitor = monitor.clone();
         service = service.counter(name, help, move || read(&monitor));
     }
+    for (name, help, read) in Monitor::DISTRIBUTIONS {
+        let monitor = monitor.clone();
+        service = service.histogram(name, help, move || read(&monitor));
+    }
     let highest = marks.clone();
     service
         .described_by(include_str!("openapi.json"))

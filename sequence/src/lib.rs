@@ -65,14 +65,3 @@ impl<S: Sequence + ?Sized> Sequence for Box<S> {
         (**self).reserve(count).await
     }
 }
-
-#[async_trait(?Send)]
-impl<S: Store + ?Sized> Store for Box<S> {
-    async fn raise_above(&self, floor: u64) -> Result<(), Error> {
-        (**self).raise_above(floor).await
-    }
-
-    async fn check(&self) -> Result<u64, Error> {
-        (**self).check().await
-    }
-}

@@ -8,6 +8,7 @@
 //! and looks. It may still be called from an asynchronous test, where it blocks for a moment.
 
 pub mod browser;
+pub mod collector;
 pub mod http;
 pub mod launch;
 pub mod lines;

@@ -14,10 +14,10 @@ use std::{
 
 use serde::Deserialize;
 
-use self::types::LEVELS;
+pub(crate) use self::types::LEVELS;
 pub use self::{
     read::{BadValue, Environment, both},
-    types::{A_HOST, Host, LogLevels, ON_OR_OFF, Secret, Switch},
+    types::{A_HOST, A_RATE, A_URL, Host, HttpUrl, LogLevels, ON_OR_OFF, Rate, Secret, Switch},
 };
 
 /// Settings that are read from the environment: a struct that [`settings!`](crate::settings!)
@@ -153,6 +153,18 @@ crate::settings! {
         keep_alive_seconds: NonZeroU16 = "620", "seconds: a number from 1 to 65535";
         /// Requests that may wait at the same time; one more is answered with 503 at once.
         max_in_flight: NonZeroU32 = "10000", "a number from 1 to 4294967295";
+        /// Whether `/faults` on the admin port lets things go wrong on demand.
+        faults: Switch = "off", ON_OR_OFF;
+        /// Where traces are sent, by OTLP over HTTP; other `OTEL_` variables are understood then.
+        otel_exporter_otlp_endpoint: Option<HttpUrl> = "", A_URL;
+        /// How they are sent.
+        otel_exporter_otlp_protocol: Protocol = "http/protobuf", "http/protobuf";
+        /// Name of the service in traces; that of the program when not set.
+        otel_service_name: Option<String> = "", "any text without blanks around it";
+        /// Which traces are sent.
+        otel_traces_sampler: Sampler = "parentbased_always_on", A_SAMPLER;
+        /// Which part of them, for traceidratio.
+        otel_traces_sampler_arg: Rate = "1", A_RATE;
     }
 }
 
@@ -195,6 +207,11 @@ impl Common {
         Duration::from_secs(self.keep_alive_seconds.get().into())
     }
 
+    /// The port where faults are asked for, if they are on.
+    pub fn faults_port(&self) -> Option<u16> {
+        (self.faults == Switch::On).then_some(self.admin_port)
+    }
+
     /// How long to keep serving after a signal to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds.into())
@@ -226,4 +243,33 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for programs.
     Json,
+}
+
+/// A protocol for traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Protocol {
+    /// Protobuf over HTTP.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+const A_SAMPLER: &str = "always_on, always_off, traceidratio, or one of these after parentbased_";
+
+/// A sampler of OpenTelemetry, which the libraries read for themselves: they would take another
+/// one for a word that they do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampler {
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// The part that `OTEL_TRACES_SAMPLER_ARG` says, from 0 to 1.
+    Traceidratio,
+    /// As the client has decided, otherwise all.
+    ParentbasedAlwaysOn,
+    /// As the client has decided, otherwise none.
+    ParentbasedAlwaysOff,
+    /// As the client has decided, otherwise that part.
+    ParentbasedTraceidratio,
 }

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use actix_web::http::Uri;
 use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
@@ -80,6 +81,43 @@ fn is_label(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
+/// What a setting of the type [`HttpUrl`] accepts, in words.
+pub const A_URL: &str = "a URL such as http://otel-collector:4318 (https is not supported)";
+
+/// A URL with a host, of plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpUrl(Uri);
+
+impl TryFrom<String> for HttpUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let url: Uri = text.parse().map_err(|_| "not a URL")?;
+        match (url.scheme_str(), url.host()) {
+            (Some("http"), Some(host)) if !host.is_empty() => Ok(Self(url)),
+            _ => Err("not a URL of http"),
+        }
+    }
+}
+
+/// What a setting of the type [`Rate`] accepts, in words.
+pub const A_RATE: &str = "a number from 0 to 1";
+
+/// A part of all: 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Rate(pub f64);
+
+impl TryFrom<f64> for Rate {
+    type Error = &'static str;
+
+    fn try_from(rate: f64) -> Result<Self, &'static str> {
+        let is_part = (0.0..=1.0).contains(&rate);
+        is_part.then_some(Self(rate)).ok_or("not a part of all")
+    }
+}
+
 /// What a setting of the type [`Switch`] accepts, in words.
 pub const ON_OR_OFF: &str = "on or off (or true/false, yes/no, 1/0)";
 
@@ -125,7 +163,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What a setting of the type [`LogLevels`] accepts, in words.
-pub(super) const LEVELS: &str = "levels such as info or warn,chassis=debug (error, warn, info, debug, trace; off for modules only)";
+pub(crate) const LEVELS: &str = "levels such as info or warn,chassis=debug (error, warn, info, debug, trace; off for modules only)";
 
 /// Which messages are logged, by level and module.
 ///

@@ -14,9 +14,11 @@ use std::{
     },
 };
 
-use chassis::Context;
-use sequence::{Marks, Ratchet, Store};
+use async_trait::async_trait;
+use chassis::{Context, Faults};
+use sequence::{Block, Count, Error, Marks, Ratchet, Sequence, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{Instrument as _, info_span};
 
 use self::{
     etcd::EtcdStore, file::FileStore, memory::MemoryStore, postgres::PostgresStore,
@@ -46,34 +48,37 @@ pub fn open(settings: &Settings, context: &Context) -> Result<OpenStore, chassis
     let operations = Operations::default();
     let (sequence, counted) = (&settings.sequence, operations.clone());
     let marks = Marks::above(settings.floor.get());
+    let faults = context.faults.clone();
     Ok(match &settings.store {
         StoreSettings::File(file) => {
             let fatal = context.fatal.clone();
             let store = FileStore::open(file, sequence, counted, move |error| {
                 fatal.stop(format_args!("the file store cannot write: {error}"));
             })?;
-            OpenStore::new(store, marks, operations)
+            OpenStore::new(store, marks, operations, faults)
         }
         StoreSettings::Redis(redis) => {
             let store = RedisStore::open(redis, sequence, counted)?;
-            OpenStore::new(store, marks, operations)
+            OpenStore::new(store, marks, operations, faults)
         }
         StoreSettings::Postgres(postgres) => {
             let store = PostgresStore::open(postgres, sequence, counted)?;
-            OpenStore::new(store, marks, operations)
+            OpenStore::new(store, marks, operations, faults)
         }
         StoreSettings::Etcd(etcd) => {
             let store = EtcdStore::open(etcd, sequence, counted)?;
-            OpenStore::new(store, marks, operations)
+            OpenStore::new(store, marks, operations, faults)
         }
-        StoreSettings::Memory => OpenStore::new(MemoryStore::open(counted), marks, operations),
+        StoreSettings::Memory => {
+            OpenStore::new(MemoryStore::open(counted), marks, operations, faults)
+        }
     })
 }
 
 /// An open store, whichever it is.
 #[derive(Clone)]
 pub struct OpenStore {
-    handle: Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>,
+    handle: Arc<dyn Fn() -> Handle + Send + Sync>,
     /// What it is and where.
     pub(crate) target: String,
     /// What `/readyz` says of it while it is up.
@@ -85,19 +90,83 @@ pub struct OpenStore {
 }
 
 impl OpenStore {
-    fn new(store: impl Backend, marks: Marks, operations: Operations) -> Self {
+    fn new(store: impl Backend, marks: Marks, operations: Operations, faults: Faults) -> Self {
+        let target = store.target();
+        let name: Arc<str> = target.as_str().into();
         Self {
-            target: store.target(),
+            target,
             note: store.note(),
-            handle: Arc::new(move || Box::new(store.clone())),
+            handle: Arc::new(move || Handle {
+                store: Box::new(store.clone()),
+                target: Arc::clone(&name),
+                faults: faults.clone(),
+            }),
             marks,
             operations,
         }
     }
 
     /// A handle for one thread, with the ratchet in front that all handles share.
-    pub fn handle(&self) -> Ratchet<Box<dyn Store>> {
+    pub fn handle(&self) -> Ratchet<Handle> {
         Ratchet::new((self.handle)(), self.marks.clone())
+    }
+}
+
+/// A store as the service uses it: traced, and with faults on demand.
+pub struct Handle {
+    store: Box<dyn Store>,
+    target: Arc<str>,
+    faults: Faults,
+}
+
+impl Handle {
+    async fn faults(&self) -> Result<(), Error> {
+        let result = self.faults.before_dependency().await;
+        result.map_err(|reason| Error::unavailable(format!("{}: {reason}", self.target)))
+    }
+}
+
+#[async_trait(?Send)]
+impl Sequence for Handle {
+    async fn reserve(&self, count: Count) -> Result<Block, Error> {
+        let system = || match self.target.split(' ').next() {
+            Some("postgres") => "postgresql",
+            system => system.unwrap_or_default(),
+        };
+        let span = info_span!(
+            "store",
+            otel.kind = "client",
+            otel.name = format!("reserve {}", system()),
+            db.system.name = system(),
+            db.operation.name = "reserve",
+            db.operation.batch.size = count.get(),
+        );
+        let reserve = async {
+            self.faults().await?;
+            self.store.reserve(count).await
+        };
+        reserve.instrument(span).await
+    }
+}
+
+#[async_trait(?Send)]
+impl Store for Handle {
+    async fn raise_above(&self, floor: u64) -> Result<(), Error> {
+        self.faults().await?;
+        self.store.raise_above(floor).await
+    }
+
+    async fn check(&self) -> Result<u64, Error> {
+        self.faults().await?;
+        self.store.check().await
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod contract;
 mod data_dir;
+mod faults;
 mod framing;
 mod hang_ups;
 mod headers;
 mod interface;
 mod life;
 mod limits;
+mod logs;
 mod methods;
 mod monitoring;
 mod openapi;
@@ -17,5 +19,6 @@ mod secrets;
 mod settings;
 mod started;
 mod stores;
+mod traces;
 
 use e2e::proof;

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs, path::Path};
 
-use e2e::{browser::Browser, http, service::Service, skip, wait};
+use e2e::{browser::Browser, http, port::Port, service::Service, skip, wait};
 use serde_json::json;
 
 use crate::{
@@ -144,6 +144,32 @@ fn the_page_shows_replicas_restarts_and_outages() {
             assert!(asked.starts_with(&url) || asked == "data:,", "{asked}");
         }
     }
+}
+
+#[test]
+fn the_page_asks_for_faults_where_they_are_on() {
+    if skip::unless(Browser::available()) || skip::unless(skip::python_tools().map(drop)) {
+        return;
+    }
+    let persistence = memory();
+    let admin = Port::free();
+    let hash = started::ready(
+        started::in_front_of(&persistence)
+            .env("FAULTS", "on")
+            .env("REQUEST_TIMEOUT_MS", "300")
+            .env("ADMIN_PORT", admin.number().to_string()),
+    );
+    let browser = Browser::start();
+    browser.open(&format!("{}/", hash.public_url()));
+    browser.press("#run", "\u{e007}");
+    becomes(&browser, "checked > 0");
+    browser.press("[data-plan='dependency_error_rate=1']", "\u{e007}");
+    becomes(&browser, "$('state').className === 'bad'");
+    becomes(&browser, "$('plan').textContent === 'Persistence down.'");
+    picture(&browser, "faults");
+    browser.press("[data-plan='']", "\u{e007}");
+    becomes(&browser, "$('state').textContent.startsWith('Works again')");
+    accessible(&browser, &axe());
 }
 
 /// Looks at both color schemes, and at the width of a phone.
