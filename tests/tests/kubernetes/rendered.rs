@@ -25,13 +25,14 @@ const STORES: [(&str, &[&str]); 6] = [
 const EXTERNAL: &str = "external-store";
 
 /// What can be added to each of them, in any number.
-const ADDITIONS: [&str; 8] = [
+const ADDITIONS: [&str; 9] = [
     "autoscaling",
     "network-policy",
     "ingress",
     "tls",
     "gateway",
     "monitoring",
+    "scrape-annotations",
     "node-port",
     "checker",
 ];

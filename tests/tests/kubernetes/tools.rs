@@ -66,7 +66,7 @@ fn kubernetes_1_32_and_newer_accept_every_object() {
     // Custom resources, which it does not know.
     assert_eq!(
         report["unknown"].to_string(),
-        r#"["HTTPRoute","ServiceMonitor"]"#
+        r#"["HTTPRoute","PrometheusRule","ServiceMonitor"]"#
     );
 }
 

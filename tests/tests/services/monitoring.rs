@@ -1,4 +1,4 @@
-//! The files in `monitoring` against a real Prometheus that scrapes the services.
+//! The alerts and the dashboard against a real Prometheus that scrapes the services.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::started::{SOON, hash, hello, memory};
 
 fn file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../monitoring")
+        .join("../k8s/components/monitoring")
         .join(name)
 }
 
@@ -30,7 +30,7 @@ fn promtool_finds_each_alert_when_it_should() {
         .args(["test", "rules"])
         .arg(file("alerts-test.yml"));
     tests.run_to_end(SOON).success().unwrap();
-    let operations = fs::read_to_string(file("../docs/operations.md")).unwrap();
+    let operations = fs::read_to_string(file("../../../docs/operations.md")).unwrap();
     let tests = fs::read_to_string(file("alerts-test.yml")).unwrap();
     for alert in alerts() {
         let name = alert["alert"].as_str().unwrap();
@@ -47,10 +47,20 @@ fn promtool_finds_each_alert_when_it_should() {
     }
 }
 
+fn yaml(name: &str) -> Value {
+    serde_saphyr::from_str(&fs::read_to_string(file(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn the_operator_gets_the_same_alerts() {
+    assert_eq!(yaml("prometheus-rule.yaml")["spec"], yaml("alerts.yml"));
+}
+
 fn alerts() -> Vec<Value> {
-    let rules = fs::read_to_string(file("alerts.yml")).unwrap();
-    let rules: Value = serde_saphyr::from_str(&rules).unwrap();
-    rules["groups"][0]["rules"].as_array().unwrap().clone()
+    yaml("alerts.yml")["groups"][0]["rules"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 /// What alerts and panels ask for: of an alert, without the bound that it must not cross.
