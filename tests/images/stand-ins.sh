@@ -23,6 +23,7 @@ declare -A stand_ins=(
     ["$(composed redis)"]=redis
     ["$(composed postgres)"]=postgres
     ["$(composed gcr.io/etcd-development/etcd)"]=etcd
+    ["$(composed prom/prometheus)"]=prometheus
 )
 root_image=stand-in-root:bookworm
 
@@ -50,7 +51,7 @@ make_root() {
     trap "rm -rf --one-file-system '$root' '$archive'" EXIT
     echo "Making stand-ins for images that cannot be pulled: ${missing[*]}" >&2
     debootstrap --variant=minbase \
-        --include=ca-certificates,etcd-client,etcd-server,gcc,libc6-dev,postgresql,redis-server \
+        --include=ca-certificates,etcd-client,etcd-server,gcc,libc6-dev,postgresql,prometheus,redis-server \
         bookworm "$root" >"$root.log" 2>&1 || {
         tail -n 30 "$root.log" >&2
         return 1

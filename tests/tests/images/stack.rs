@@ -10,6 +10,7 @@ use std::{
 };
 
 use e2e::{
+    collector::Collector,
     http,
     launch::{Launch, Output},
     process::{self, Process},
@@ -220,6 +221,36 @@ fn postgres_keeps_the_promise() {
 #[test]
 fn etcd_keeps_the_promise() {
     story("etcd", &["persistence_server", "etcd"]);
+}
+
+#[test]
+fn prometheus_scrapes_all_services_and_their_traces_are_sent() {
+    if docker::skip() {
+        return;
+    }
+    let gateway = "{{(index .IPAM.Config 0).Gateway}}";
+    let gateway = docker(&["network", "inspect", "bridge", "--format", gateway]);
+    // In the place of Jaeger, of which Debian has no package.
+    let collector = Collector::at(gateway.parse().expect("an address"));
+    let endpoint = collector.url();
+    let stack = Stack::new("observability").env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+    stack.up(&[
+        "hello_server",
+        "hash_server",
+        "persistence_server",
+        "prometheus",
+    ]);
+    assert_eq!(number(8082), 1);
+    collector.wait_for("a span of the store", |spans| {
+        spans.iter().any(|span| span.name == "reserve file")
+    });
+    let api = |path: &str| http::get(local(9090), path).expect("an answer").json()["data"].clone();
+    wait::until("all to be scraped", Duration::from_secs(60), || {
+        let ready = api("/api/v1/query?query=service_ready==1");
+        (ready["result"].as_array()?.len() == 3).then_some(())
+    });
+    let rules = api("/api/v1/rules").to_string();
+    assert!(rules.contains("StoreLostWrites"), "{rules}");
 }
 
 #[test]
