@@ -3,8 +3,10 @@
 //! With `FAULTS=on` the admin port has `/faults`: GET shows them, PUT replaces them by those in its
 //! query, DELETE ends them. Otherwise there is no such path, and nothing here does anything.
 
+mod plan;
+
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     future::pending,
     hint::black_box,
@@ -26,116 +28,16 @@ use actix_web::{
         },
         uri::Authority,
     },
-    web,
+    web::Query,
 };
 use humantime::format_rfc3339_millis;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::{
-    problem::Problem,
-    resource::json_answer,
-    settings::{A_RATE, BadValue, Environment, Rate, Settings as _},
-};
-
-crate::settings! {
-    /// The faults that are asked for.
-    pub(crate) struct Plan {
-        /// Milliseconds that each request waits, or how many at which percentile.
-        delay_ms: Delay = "0", A_DELAY;
-        /// The part of requests that fail.
-        error_rate: Rate = "0", A_RATE;
-        /// The status of those.
-        error_status: ErrorStatus = "500", "a number from 400 to 599";
-        /// The part of requests that are never answered.
-        hang_rate: Rate = "0", A_RATE;
-        /// The same for each call of a dependency, checks included.
-        dependency_delay_ms: Delay = "0", A_DELAY;
-        /// The part of those calls that fail; with 1 the dependency is down.
-        dependency_error_rate: Rate = "0", A_RATE;
-        /// The part of those calls that hang.
-        dependency_hang_rate: Rate = "0", A_RATE;
-        /// How many of the next calls of /readyz fail.
-        fail_probes: u32 = "0", "a number from 0 to 4294967295";
-        /// Whether /readyz says that the service is not ready.
-        unready: bool = "false", "true or false";
-        /// Threads that compute for nothing.
-        cpu_threads: CpuThreads = "0", "a number from 0 to 64";
-        /// Memory that is taken, in MiB.
-        memory_mib: u16 = "0", "a number from 0 to 65535";
-        /// Where the dice begin, so that a run can be repeated.
-        seed: u64 = "0", "a number from 0 to 18446744073709551615";
-    }
-}
-
-const A_DELAY: &str = "milliseconds such as 200, or percentiles such as p50:10,p99:800";
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "u16")]
-pub(crate) struct ErrorStatus(StatusCode);
-
-impl TryFrom<u16> for ErrorStatus {
-    type Error = &'static str;
-
-    fn try_from(status: u16) -> Result<Self, &'static str> {
-        match StatusCode::from_u16(status) {
-            Ok(status) if status.is_client_error() || status.is_server_error() => Ok(Self(status)),
-            _ => Err("not the status of an error"),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "u16")]
-pub(crate) struct CpuThreads(u16);
-
-impl TryFrom<u16> for CpuThreads {
-    type Error = &'static str;
-
-    fn try_from(threads: u16) -> Result<Self, &'static str> {
-        (threads <= 64).then_some(Self(threads)).ok_or("too many")
-    }
-}
-
-/// A delay: percentiles in ascending order, each with milliseconds.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Delay(Vec<(f64, u32)>);
-
-impl TryFrom<String> for Delay {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        if let Ok(fixed) = text.parse() {
-            return Ok(Self(vec![(100.0, fixed)]));
-        }
-        let point = |part: &str| -> Option<(f64, u32)> {
-            let (percentile, delay) = part.strip_prefix('p')?.split_once(':')?;
-            Some((percentile.parse().ok()?, delay.parse().ok()?))
-        };
-        let points: Option<Vec<_>> = text.split(',').map(point).collect();
-        let points = points.ok_or("not a delay")?;
-        let ascend = points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
-        let are_percentiles = points
-            .iter()
-            .all(|(percentile, _)| (0.0..=100.0).contains(percentile));
-        (ascend && are_percentiles)
-            .then_some(Self(points))
-            .ok_or("not a delay")
-    }
-}
-
-impl Delay {
-    /// The delay of a call for which the dice show this part of all: that of the first percentile
-    /// that is not less, beyond the last one the last.
-    fn at(&self, part: f64) -> Duration {
-        let reached = |(percentile, _): &&(f64, u32)| part * 100.0 <= *percentile;
-        let point = self.0.iter().find(reached).or(self.0.last());
-        Duration::from_millis(point.map_or(0, |&(_, delay)| delay.into()))
-    }
-}
+use self::plan::{Delay, Plan};
+use crate::{problem::Problem, resource::json_answer, settings::Rate};
 
 /// The faults of a process. A clone shares them.
 #[derive(Clone, Debug, Default)]
@@ -150,9 +52,9 @@ struct State {
 }
 
 struct Current {
+    /// As it was written.
+    asked: BTreeMap<String, String>,
     plan: Plan,
-    /// The plan as it was given.
-    shown: Map<String, Value>,
     /// For requests, and for calls of dependencies, which checks add to as time passes.
     dice: [fastrand::Rng; 2],
     /// What `memory_mib` has taken.
@@ -180,8 +82,11 @@ struct Thrown {
 impl Faults {
     /// Nothing goes wrong until it is asked for.
     pub(crate) fn on() -> Self {
+        let Ok(nothing) = Current::of("") else {
+            unreachable!("the defaults are valid")
+        };
         Self(Some(Arc::new(State {
-            current: Mutex::new(Current::of(&[]).unwrap_or_else(|_| unreachable!("defaults"))),
+            current: Mutex::new(nothing),
             generation: AtomicU64::new(0),
             probes: Mutex::default(),
         })))
@@ -197,9 +102,11 @@ impl Faults {
             return Ok(());
         };
         let (thrown, status) = {
-            let mut current = state.lock();
-            let plan = current.plan.clone();
-            let [dice, _] = &mut current.dice;
+            let Current {
+                plan,
+                dice: [dice, _],
+                ..
+            } = &mut *state.lock();
             let thrown = Thrown::by(dice, &plan.delay_ms, plan.hang_rate, plan.error_rate);
             (thrown, plan.error_status)
         };
@@ -219,9 +126,11 @@ impl Faults {
             return Ok(());
         };
         let thrown = {
-            let mut current = state.lock();
-            let plan = current.plan.clone();
-            let [_, dice] = &mut current.dice;
+            let Current {
+                plan,
+                dice: [_, dice],
+                ..
+            } = &mut *state.lock();
             Thrown::by(
                 dice,
                 &plan.dependency_delay_ms,
@@ -317,27 +226,13 @@ impl Thrown {
 }
 
 impl Current {
-    fn of(query: &[(String, String)]) -> Result<Self, Vec<BadValue>> {
-        let known = Plan::variables();
-        let is_known = |name: &String| known.iter().any(|variable| variable.field == name);
-        if let Some((unknown, value)) = query.iter().find(|(name, _)| !is_known(name)) {
-            let names: Vec<_> = known.iter().map(|variable| variable.field).collect();
-            let reason = format!("there is no such fault; expected {}", names.join(", "));
-            return Err(vec![BadValue::invalid(unknown, value, reason)]);
-        }
-        let upper = query
-            .iter()
-            .map(|(name, value)| (name.to_ascii_uppercase(), value.clone()));
-        let plan: Plan = upper.collect::<Environment>().read()?;
-        let given = |field| query.iter().rev().find(|(name, _)| name == field);
+    /// What a query asks for, or why it cannot be done.
+    fn of(query: &str) -> Result<Self, String> {
+        let asked = Query::<BTreeMap<_, _>>::from_query(query);
+        let Query(asked) = asked.map_err(|error| error.to_string())?;
+        let plan = Plan::read(&asked)?;
         Ok(Self {
-            shown: known
-                .iter()
-                .map(|variable| {
-                    let value = given(variable.field).map_or(variable.default, |(_, value)| value);
-                    (variable.field.to_owned(), Value::from(value))
-                })
-                .collect(),
+            asked,
             dice: [(); 2].map(|()| fastrand::Rng::with_seed(plan.seed)),
             memory: vec![1; usize::from(plan.memory_mib) << 20],
             plan,
@@ -351,16 +246,9 @@ impl State {
     }
 
     fn replace(self: &Arc<Self>, query: &str) -> Result<(), Problem> {
-        let bad = |reason: String| Problem::new(StatusCode::BAD_REQUEST, reason);
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-            .map_err(|error| bad(error.to_string()))?;
-        let next = Current::of(&pairs).map_err(|errors| {
-            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            bad(lines.join("; "))
-        })?;
+        let next = Current::of(query).map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, bad))?;
         let threads = next.plan.cpu_threads.0;
-        let faults = Value::Object(next.shown.clone());
-        warn!(%faults, "faults were asked for");
+        warn!(faults = query, "faults were asked for");
         *self.lock() = next;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         for _ in 0..threads {
@@ -379,7 +267,7 @@ impl State {
         let current = self.lock();
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
-            "faults": current.shown,
+            "faults": current.asked,
             "fail_probes_left": current.plan.fail_probes,
             "probes": *probes,
         })
