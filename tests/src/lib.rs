@@ -9,6 +9,7 @@
 
 pub mod browser;
 pub mod collector;
+pub mod guide;
 pub mod http;
 pub mod launch;
 pub mod lines;

@@ -56,7 +56,8 @@ fn kubernetes_1_32_and_newer_accept_every_object() {
     if cannot_run() {
         return;
     }
-    let all: Vec<&Value> = everything().values().flatten().collect();
+    let minimal = minimal();
+    let all: Vec<&Value> = everything().values().flatten().chain(&minimal).collect();
     let report = python("validate.py", &[], &serde_json::to_string(&all).unwrap());
     let report: Value = serde_json::from_str(&report).unwrap();
     let versions = report["versions"].as_array().unwrap();
@@ -68,6 +69,47 @@ fn kubernetes_1_32_and_newer_accept_every_object() {
         report["unknown"].to_string(),
         r#"["HTTPRoute","PrometheusRule","ServiceMonitor"]"#
     );
+}
+
+/// What the guide begins with.
+fn minimal() -> Vec<Value> {
+    let files = std::fs::read_dir(root().join("k8s/minimal")).unwrap();
+    let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    texts.flat_map(|text| rendered::parse(&text)).collect()
+}
+
+#[test]
+fn the_smallest_manifests_have_the_images_and_the_ports_of_the_others() {
+    if cannot_run() {
+        return;
+    }
+    let (minimal, base) = (minimal(), &everything()["file"]);
+    assert!(minimal.len() == 7, "{minimal:?}");
+    for service in minimal.iter().filter(|object| object["kind"] == "Service") {
+        let name = &service["metadata"]["name"];
+        let find = |objects: &[Value], kind: &[&str]| {
+            let mut found = objects.iter();
+            let is_it = |object: &&Value| {
+                object["metadata"]["name"] == *name
+                    && kind.iter().any(|kind| object["kind"] == *kind)
+            };
+            found.find(is_it).unwrap().clone()
+        };
+        let port = "/spec/ports/0/port";
+        assert_eq!(
+            service.pointer(port),
+            find(base, &["Service"]).pointer(port)
+        );
+        let labels = "/spec/template/metadata/labels";
+        let deployment = find(&minimal, &["Deployment"]);
+        assert_eq!(
+            deployment.pointer(labels),
+            service.pointer("/spec/selector")
+        );
+        let image = "/spec/template/spec/containers/0/image";
+        let hardened = find(base, &["Deployment", "StatefulSet"]);
+        assert_eq!(deployment.pointer(image), hardened.pointer(image));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use e2e::{
-    http,
+    guide, http,
     launch::{Launch, find},
     port::Port,
     skip::{self, Missing},
@@ -193,6 +193,12 @@ fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
     for port in ports {
         assert!(is_free(port), "port {port} is still in use");
     }
+}
+
+#[test]
+fn the_guide_shows_what_a_process_does() {
+    let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    guide::follow("01-process.md");
 }
 
 #[test]

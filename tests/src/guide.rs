@@ -1,0 +1,127 @@
+//! Follows a page of the guide as a reader does, with two terminals.
+//!
+//! A block of `sh` is typed into the first terminal, where it goes on until Ctrl-C: at the next such
+//! block, or at the end of the page. A block of `console` is typed into the second one, a line at a
+//! time, and must print what is shown below it; `…` stands for anything.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    launch::Launch,
+    process::{Process, Signal},
+};
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What a reader does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// In the first terminal.
+    Run(String),
+    /// In the second terminal, with what is shown.
+    Type(String, String),
+}
+
+/// The top of the repository, where a reader is.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("a folder of the project").to_owned()
+}
+
+/// Does what the page `name` says.
+///
+/// # Panics
+///
+/// When something else happens than it shows.
+#[track_caller]
+pub fn follow(name: &str) {
+    let text = fs::read_to_string(root().join("docs/guide").join(name)).expect("a page");
+    let mut first: Option<Process> = None;
+    let mut status = 0;
+    for step in steps(&text) {
+        match step {
+            Step::Run(command) => {
+                end(first.take());
+                let process = Process::start(&terminal(&command));
+                process.stderr().wait_for("listening", LIMIT);
+                first = Some(process);
+            }
+            Step::Type(command, shown) => {
+                // As in one shell: the status of the command before.
+                let typed = format!("(exit {status}); {{ {command}; }} 2>&1");
+                let output = terminal(&typed).run_to_end(LIMIT);
+                status = output.status.code().unwrap_or(255);
+                // A terminal shows no carriage return.
+                let printed = output.stdout.replace('\r', "");
+                assert!(
+                    is_like(&printed, &shown),
+                    "{name}\n$ {command}\n{printed}\nand the page shows\n{shown}"
+                );
+            }
+        }
+    }
+    end(first);
+}
+
+fn terminal(command: &str) -> Launch {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let typed = format!("cd '{}' || exit; {command}", root().display());
+    Launch::new("bash").args(["-c", &typed]).env("HOME", home)
+}
+
+/// Ctrl-C, if something still runs there.
+#[track_caller]
+fn end(process: Option<Process>) {
+    let Some(process) = process else {
+        return;
+    };
+    // It may have been stopped from the other terminal.
+    process.signal(Signal::INT);
+    let status = process.wait(LIMIT);
+    let log = || process.stderr().all().join("\n");
+    assert!(status.success(), "{status}\n{}", log());
+}
+
+fn steps(page: &str) -> Vec<Step> {
+    let (mut steps, mut block) = (Vec::new(), "");
+    for line in page.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            block = kind;
+        } else if block == "sh" {
+            steps.push(Step::Run(line.to_owned()));
+        } else if block == "console" {
+            match (line.strip_prefix("$ "), steps.last_mut()) {
+                (Some(command), _) => steps.push(Step::Type(command.to_owned(), String::new())),
+                (None, Some(Step::Type(_, shown))) => {
+                    shown.push_str(line);
+                    shown.push('\n');
+                }
+                (None, _) => panic!("output of no command: {line}"),
+            }
+        }
+    }
+    steps
+}
+
+/// Whether a text is what is shown, where `…` stands for anything.
+fn is_like(text: &str, shown: &str) -> bool {
+    let mut parts = shown.split('…');
+    let begin = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(begin) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        match rest.find(part) {
+            Some(place) => rest = &rest[place + part.len()..],
+            None => return false,
+        }
+        last = Some(part);
+    }
+    rest.is_empty() || last.is_some_and(|last| last.is_empty() || rest.ends_with(last))
+}
