@@ -33,13 +33,13 @@ fn root() -> PathBuf {
     here.parent().expect("a folder of the project").to_owned()
 }
 
-/// Does what the page `name` says.
+/// Does what the page `name` says. `tool` starts the shells, if it is not empty.
 ///
 /// # Panics
 ///
 /// When something else happens than it shows.
 #[track_caller]
-pub fn follow(name: &str) {
+pub fn follow(name: &str, tool: &[&str]) {
     let text = fs::read_to_string(root().join("docs/guide").join(name)).expect("a page");
     let mut first: Option<Process> = None;
     let mut status = 0;
@@ -47,14 +47,14 @@ pub fn follow(name: &str) {
         match step {
             Step::Run(command) => {
                 end(first.take());
-                let process = Process::start(&terminal(&command));
+                let process = Process::start(&terminal(tool, &command));
                 process.stderr().wait_for("listening", LIMIT);
                 first = Some(process);
             }
             Step::Type(command, shown) => {
                 // As in one shell: the status of the command before.
                 let typed = format!("(exit {status}); {{ {command}; }} 2>&1");
-                let output = terminal(&typed).run_to_end(LIMIT);
+                let output = terminal(tool, &typed).run_to_end(LIMIT);
                 status = output.status.code().unwrap_or(255);
                 // A terminal shows no carriage return.
                 let printed = output.stdout.replace('\r', "");
@@ -68,10 +68,14 @@ pub fn follow(name: &str) {
     end(first);
 }
 
-fn terminal(command: &str) -> Launch {
+fn terminal(tool: &[&str], command: &str) -> Launch {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let typed = format!("cd '{}' || exit; {command}", root().display());
-    Launch::new("bash").args(["-c", &typed]).env("HOME", home)
+    let shell = Launch::new("bash").args(["-c", &typed]).env("HOME", home);
+    match tool {
+        [] => shell,
+        tool => shell.under(tool.iter().map(|&word| word.to_owned())),
+    }
 }
 
 /// Ctrl-C, if something still runs there.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::{
-    http,
+    guide, http,
     launch::Launch,
     process,
     proof::{options_for, proven, under_load},
@@ -298,4 +298,16 @@ fn the_memory_limit_is_not_met_under_load() {
         }
         hash.becomes("healthy");
     }
+}
+
+#[test]
+fn the_guide_shows_what_a_container_does() {
+    if docker::skip() {
+        return;
+    }
+    let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    // What an earlier run left that failed.
+    try_docker(&["rm", "--force", "hello", "stubborn", "later"]);
+    let buildkit = repository().join("scripts/buildkit");
+    guide::follow("02-container.md", &[&buildkit.to_string_lossy()]);
 }

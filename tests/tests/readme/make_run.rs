@@ -198,7 +198,7 @@ fn make_run_and_the_commands_in_the_readme_do_what_it_shows() {
 #[test]
 fn the_guide_shows_what_a_process_does() {
     let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-    guide::follow("01-process.md");
+    guide::follow("01-process.md", &[]);
 }
 
 #[test]
