@@ -34,7 +34,7 @@ fn with_secret(store: &str, port: u16) -> Builder {
     let mut service = Service::builder("persistence_server")
         .env("STORE", store)
         .env("RUST_LOG", "trace")
-        .env("REQUEST_TIMEOUT_MS", "1000")
+        .env("REQUEST_TIMEOUT_MS", "3000")
         .env("REDIS_PORT", port.to_string())
         .env("PGPORT", port.to_string())
         .env("ETCD_ENDPOINTS", format!("http://127.0.0.1:{port}"));
@@ -49,7 +49,7 @@ fn keeps_it(service: Builder, store_accepts_it: bool) {
     let persistence = service.start();
     let hash = in_front_of(&persistence)
         .env("RUST_LOG", "trace")
-        .env("REQUEST_TIMEOUT_MS", "1000")
+        .env("REQUEST_TIMEOUT_MS", "3000")
         .start();
     let mut said = String::new();
     wait::until("the service to know its store", SOON, || {
