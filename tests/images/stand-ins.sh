@@ -51,7 +51,7 @@ make_root() {
     trap "rm -rf --one-file-system '$root' '$archive'" EXIT
     echo "Making stand-ins for images that cannot be pulled: ${missing[*]}" >&2
     debootstrap --variant=minbase \
-        --include=ca-certificates,etcd-client,etcd-server,gcc,libc6-dev,postgresql,prometheus,redis-server \
+        --include=ca-certificates,etcd-client,etcd-server,gcc,libc6-dev,postgresql,prometheus,redis-server,wget \
         bookworm "$root" >"$root.log" 2>&1 || {
         tail -n 30 "$root.log" >&2
         return 1
