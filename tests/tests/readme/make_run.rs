@@ -28,7 +28,8 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 
 const SERVICES: [&str; 3] = ["persistence_server", "hash_server", "hello_server"];
 
-/// The README names the services' own ports, so there can be one such run at a time.
+/// The README names the services' own ports, and the guide stops services by their name: so there
+/// can be one run at a time.
 static PORTS: Mutex<()> = Mutex::new(());
 
 /// `make run` in a terminal, with a `DATA_DIR` of its own.
@@ -261,6 +262,7 @@ fn ctrl_c_stops_everything_also_before_all_is_ready() {
     if skip() {
         return;
     }
+    let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // Nothing listens there, so persistence_server does not become ready.
     let store = Port::free();
     let settings = format!("STORE=redis REDIS_PORT={}", store.number());
@@ -288,6 +290,7 @@ fn a_service_that_fails_is_named_with_its_status_and_lines_stay_whole() {
     if skip() {
         return;
     }
+    let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // All three complain about it, at the same time.
     let (mut run, _ports) = MakeRun::on_free_ports("REQUEST_TIMEOUT_MS=none");
     assert!(!run.wait().success());
