@@ -362,7 +362,7 @@ mod tests {
                 (&"M".repeat(5000), "\"".repeat(5000)),
             ] {
                 let line = line(format, method, &path);
-                assert!(line.len() < 950, "{line}");
+                assert!(line.len() < 890, "{line}");
             }
         }
     }

@@ -12,7 +12,6 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-
 use serde_json::json;
 use tracing::info;
 
@@ -53,8 +52,8 @@ pub(crate) fn routes(
             [Method::GET, Method::HEAD, Method::PUT],
             log,
         ));
-    if faults.are_on() {
-        let faults = faults.clone();
+    if let Some(faults) = faults.state() {
+        let faults = Arc::clone(faults);
         let methods = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
         let answer = move |request: HttpRequest| {
             let answer = faults.answer(&request);
@@ -133,7 +132,8 @@ fn metrics(request: &HttpRequest, registry: &Registry) -> HttpResponse {
 }
 
 /// Rewrites the descriptions of metrics: in the older format they carry the name of the samples,
-/// with the suffix of a counter or an info; an info is a gauge; and there are neither units nor exemplars.
+/// with the suffix of a counter or an info; an info is a gauge; and there are neither units nor
+/// exemplars.
 fn to_text_format(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut help = "";

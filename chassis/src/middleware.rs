@@ -108,8 +108,8 @@ where
             };
             let answer = AssertUnwindSafe(answer).catch_unwind();
             let mut response = answer.await.unwrap_or_else(|_| {
-                let (trace_id, request_id) = (received.trace.id(), &received.id);
-                error!(%trace_id, ?request_id, "a panic ended this request");
+                let (trace_id, request_id) = (received.trace.id(), received.id());
+                error!(%trace_id, request_id, "a panic ended this request");
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed here")
                     .error_response()
                     .into()
@@ -154,7 +154,7 @@ where
         return problem.error_response().into();
     }
     let faults = &worker.shared.faults;
-    if faults.are_on()
+    if faults.state().is_some()
         && let Err(problem) = faults.before_request().await
     {
         return problem.error_response().into();
@@ -298,7 +298,7 @@ impl Worker {
                 },
                 duration,
                 trace_id: request.trace.id(),
-                request_id: request.id.as_ref().and_then(|id| id.to_str().ok()),
+                request_id: request.id(),
             });
         }
     }
@@ -341,20 +341,23 @@ impl Received {
         }
     }
 
-    /// Gives the answer the request's name, where the client has given one, or may want to tell it to
-    /// whoever reads the log.
+    /// What the client calls it.
+    fn id(&self) -> Option<&str> {
+        self.id.as_ref()?.to_str().ok()
+    }
+
+    /// Gives the answer the request's name, if the client has one for it. Where we failed, it gets the
+    /// trace's id instead, by which the log can be searched.
     fn identify(&self, response: &mut Response<BoxBody>) {
         let id = match &self.id {
-            Some(id) => id.clone(),
             None if response.status().is_server_error() => {
-                match HeaderValue::from_str(&self.trace.id().to_string()) {
-                    Ok(id) => id,
-                    Err(_) => return,
-                }
+                HeaderValue::try_from(self.trace.id().to_string()).ok()
             }
-            None => return,
+            id => id.clone(),
         };
-        response.headers_mut().insert(X_REQUEST_ID, id);
+        if let Some(id) = id {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
     }
 }
 

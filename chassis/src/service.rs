@@ -21,7 +21,7 @@ pub struct Context {
     pub common: Common,
     /// Ends the process after a fatal error.
     pub fatal: Fatal,
-    /// Faults that somebody has asked for.
+    /// The faults that `/faults` was asked for.
     pub faults: Faults,
 }
 

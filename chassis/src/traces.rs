@@ -55,7 +55,7 @@ impl Export {
     ///
     /// # Errors
     ///
-    /// One of those variables asks for something that there is not, such as another protocol.
+    /// One of those variables has a value that the exporter does not accept.
     pub(crate) fn start(program: Program, common: &Common) -> Result<Option<Self>, BoxError> {
         if common.otel_exporter_otlp_endpoint.is_none() {
             return Ok(None);

@@ -84,6 +84,7 @@ fn check() {
     service.signal(Signal::TERM);
     assert!(service.wait(Duration::from_secs(20)).success());
     let lines = service.stderr().json();
+    let errors = lines.iter().filter(|line| line["level"] != "INFO").count();
     let said = |message: &str| -> Vec<_> {
         let lines = lines.iter();
         lines.filter(|line| line["message"] == message).collect()
@@ -102,6 +103,12 @@ fn check() {
     assert_eq!(requests[0]["trace_id"].as_str().map(str::len), Some(32));
     // A storm is summarised.
     let left_out = said("more messages from the same place were left out");
+    // Nothing else went wrong.
+    assert_eq!(
+        errors,
+        panics.len() + requests.len() + left_out.len(),
+        "{lines:?}"
+    );
     let left_out: u64 = left_out
         .iter()
         .filter_map(|line| line["left_out"].as_u64())

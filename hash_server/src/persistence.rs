@@ -24,7 +24,7 @@ use sequence::{
 };
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tracing::{Instrument as _, Span, field::Empty, info_span};
+use tracing::{Instrument as _, field::Empty, info_span};
 
 /// Where an [`HttpSequence`] gets its connections from.
 #[async_trait]
@@ -141,9 +141,7 @@ impl HttpSequence {
             .map_err(|reason| Error::unavailable(format!("{}: {reason}", self.target())))?;
         let open = async || HttpConnection::open(&*self.network, &self.host, self.port).await;
         let exchange = async |connection: &mut HttpConnection| {
-            let answer = connection.exchange(method, path).await?;
-            Span::current().record("http.response.status_code", answer.status);
-            let result = read(answer);
+            let result = read(connection.exchange(method, path).await?);
             // Whatever sends such an answer cannot be trusted with another call.
             connection.idle &= !matches!(result, Err(HttpError::UnexpectedReply(_)));
             result
@@ -166,17 +164,6 @@ impl Sequence for HttpSequence {
         if is_watched {
             target += "&watch";
         }
-        let begin = Instant::now();
-        let read = |answer: Answer| {
-            if is_watched {
-                self.legs.note(&answer, begin);
-            }
-            match answer.status {
-                200 => wire::decode_block(&answer.body, count)
-                    .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
-                _ => Err(answer.refusal()),
-            }
-        };
         let span = info_span!(
             "call",
             otel.kind = "client",
@@ -187,7 +174,21 @@ impl Sequence for HttpSequence {
             url.full = format!("http://{}{target}", self.host.with_port(self.port)),
             http.response.status_code = Empty,
         );
-        self.call("GET", &target, read).instrument(span).await
+        let begin = Instant::now();
+        let read = |answer: Answer| {
+            span.record("http.response.status_code", answer.status);
+            if is_watched {
+                self.legs.note(&answer, begin);
+            }
+            match answer.status {
+                200 => wire::decode_block(&answer.body, count)
+                    .map_err(|_| HttpError::UnexpectedReply("not the block that was asked for")),
+                _ => Err(answer.refusal()),
+            }
+        };
+        self.call("GET", &target, read)
+            .instrument(span.clone())
+            .await
     }
 }
 

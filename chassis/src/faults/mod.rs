@@ -1,4 +1,4 @@
-//! Faults on demand, to see what they do to the service and to whoever depends on it.
+//! Faults on demand, to see how the service and its clients behave.
 //!
 //! With `FAULTS=on` the admin port has `/faults`: GET shows them, PUT replaces them by those in its
 //! query, DELETE ends them. Otherwise there is no such path, and nothing here does anything.
@@ -44,7 +44,7 @@ use crate::{problem::Problem, resource::json_answer, settings::Rate};
 pub struct Faults(Option<Arc<State>>);
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     current: Mutex<Current>,
     /// Counts the plans; what belongs to an old one ends.
     generation: AtomicU64,
@@ -92,8 +92,9 @@ impl Faults {
         })))
     }
 
-    pub(crate) fn are_on(&self) -> bool {
-        self.0.is_some()
+    /// What `/faults` shows and changes, if they are on.
+    pub(crate) fn state(&self) -> Option<&Arc<State>> {
+        self.0.as_ref()
     }
 
     /// In front of a request.
@@ -167,28 +168,6 @@ impl Faults {
             status: status.as_u16(),
         });
     }
-
-    /// Answers `/faults`.
-    pub(crate) fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, Problem> {
-        let Some(state) = &self.0 else {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "faults are off"));
-        };
-        match *request.method() {
-            Method::PUT => state.replace(request.query_string())?,
-            Method::DELETE => state.replace("")?,
-            _ => {}
-        }
-        let mut answer = json_answer(StatusCode::OK, format!("{}\n", state.to_json()));
-        // The page of the same host may ask for them. Whoever else does is told nothing.
-        if let Some(origin) = origin_of_same_host(request.headers()) {
-            let fields = answer.headers_mut();
-            fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            let methods = HeaderValue::from_static("PUT, DELETE");
-            fields.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-            fields.insert(VARY, HeaderValue::from_static("Origin"));
-        }
-        Ok(answer)
-    }
 }
 
 /// The origin that a browser names, if it is another port of the host that was asked.
@@ -241,6 +220,25 @@ impl Current {
 }
 
 impl State {
+    /// Answers `/faults`.
+    pub(crate) fn answer(self: &Arc<Self>, request: &HttpRequest) -> Result<HttpResponse, Problem> {
+        match *request.method() {
+            Method::PUT => self.replace(request.query_string())?,
+            Method::DELETE => self.replace("")?,
+            _ => {}
+        }
+        let mut answer = json_answer(StatusCode::OK, format!("{}\n", self.to_json()));
+        // The page of the same host may ask for them. A page of another one gets no permission.
+        if let Some(origin) = origin_of_same_host(request.headers()) {
+            let fields = answer.headers_mut();
+            fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            let methods = HeaderValue::from_static("PUT, DELETE");
+            fields.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+            fields.insert(VARY, HeaderValue::from_static("Origin"));
+        }
+        Ok(answer)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -162,14 +162,6 @@ impl Store for Handle {
     }
 }
 
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("target", &self.target)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Counts the writes to a store. A clone shares the count.
 #[derive(Clone, Debug, Default)]
 pub struct Operations(Arc<AtomicU64>);
