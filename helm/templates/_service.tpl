@@ -176,8 +176,13 @@ spec:
   selector:
     app.kubernetes.io/name: {{ .name }}
     {{- if eq .name "persistence-server" }}
+    {{- if eq .root.Values.store "file" }}
+    # A second pod, should somebody scale this, would count from elsewhere.
+    statefulset.kubernetes.io/pod-name: persistence-server-0
+    {{- else }}
     # Pods on another store, left over from a change of stores, count from elsewhere.
     store: {{ include "microservices.store" .root }}
+    {{- end }}
     {{- end }}
   ports:
     - name: http

@@ -212,10 +212,38 @@ fn every_selector_selects_something() {
     }
 }
 
-/// Whether these labels are all on the pod.
+/// The label that a StatefulSet gives to each of its pods.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+
+/// Whether these labels are all on the pod, or on the first one of a StatefulSet.
 pub(crate) fn selects(labels: &Value, pod: Pod<'_>) -> bool {
+    let has = |(name, value): (&String, &Value)| match &**name {
+        POD_NAME => {
+            pod.owner["kind"] == "StatefulSet" && *value == format!("{}-0", pod.name())
+        }
+        name => pod.label(name) == value,
+    };
     let mut labels = labels.as_object().into_iter().flatten().peekable();
-    labels.peek().is_some() && labels.all(|(name, value)| pod.label(name) == value)
+    labels.peek().is_some() && labels.all(has)
+}
+
+#[test]
+fn a_second_pod_with_a_disk_of_its_own_gets_no_requests() {
+    each(|name, pod, objects| {
+        // The members of etcd are one store.
+        if pod.owner["kind"] != "StatefulSet" || pod.name() == "etcd" {
+            return;
+        }
+        let services = of_kind(objects, "Service");
+        let mine: Vec<&Value> = services
+            .map(|service| &service["spec"]["selector"])
+            .filter(|selector| selects(selector, pod))
+            .collect();
+        assert!(!mine.is_empty(), "{name}");
+        for selector in mine {
+            assert!(!selector[POD_NAME].is_null(), "{name}: {selector}");
+        }
+    });
 }
 
 #[test]
@@ -276,8 +304,11 @@ fn a_shared_store_means_replicas_and_the_embedded_one_means_one_pod() {
         }
         let service =
             of_kind(objects, "Service").find(|o| o["metadata"]["name"] == "persistence-server");
-        let store = &service.unwrap()["spec"]["selector"]["store"];
-        assert_eq!(store, persistence[0].label("store"), "{name}");
+        let selector = &service.unwrap()["spec"]["selector"];
+        assert!(selects(selector, persistence[0]), "{name}");
+        // Never the pods that an earlier store has left.
+        let decides = |label: &str| !selector[label].is_null();
+        assert!(decides(POD_NAME) || decides("store"), "{name}: {selector}");
     }
 }
 
