@@ -443,6 +443,7 @@ mod tests {
             health: Health::default(),
             metrics: None,
             access_log: None,
+            traced: false,
             request_timeout: HANDLERS,
             route: "/",
             faults: Faults::default(),

@@ -226,6 +226,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Option<RequestMetrics>,
     /// Where requests are logged, if they are.
     pub(crate) access_log: Option<access_log::Template>,
+    /// Whether they get a span. A disabled one would cost a hundred instructions.
+    pub(crate) traced: bool,
     /// How long a handler may take; clients get a little longer to send or take something.
     pub(crate) request_timeout: Duration,
     /// The path that has a handler; all others are one route in the metrics.
@@ -336,7 +338,7 @@ impl Received {
             method: request.method().clone(),
             uri: request.uri().clone(),
             route,
-            trace: RequestTrace::of(request, route, has_trace, worker.metrics.is_some()),
+            trace: RequestTrace::of(request, route, has_trace, worker.shared.traced),
             id,
         }
     }

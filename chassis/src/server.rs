@@ -118,6 +118,7 @@ impl Serving {
             health: health.clone(),
             metrics: None,
             access_log: None,
+            traced: false,
             request_timeout: common.request_timeout(),
             route: path,
             faults: Faults::default(),
@@ -149,6 +150,7 @@ impl Serving {
             shared: Shared {
                 metrics: Some(metrics),
                 access_log: access_log.as_ref().map(AccessLog::template),
+                traced: common.otel_exporter_otlp_endpoint.is_some(),
                 faults,
                 ..shared
             },

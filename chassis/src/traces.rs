@@ -147,18 +147,18 @@ pub(crate) struct RequestTrace {
 
 impl RequestTrace {
     /// Where `request` for this route belongs, which names a parent or not. It gets a span only if
-    /// it `may_be_exported`.
+    /// it `is_traced`.
     pub(crate) fn of(
         request: &ServerRequest,
         route: Option<&'static str>,
         has_parent: bool,
-        may_be_exported: bool,
+        is_traced: bool,
     ) -> Self {
         let parent = has_parent.then(|| {
             let fields = Fields(request.headers());
             TraceContextPropagator::new().extract_with_context(&Context::new(), &fields)
         });
-        let span = match may_be_exported {
+        let span = match is_traced {
             true => request_span(request, route),
             false => Span::none(),
         };
