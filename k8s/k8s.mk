@@ -7,7 +7,7 @@ NAMESPACE ?= microservices
 REPLICAS ?= 4
 
 .PHONY: k8s-load k8s-apply k8s-wait k8s-forward k8s-check k8s-roll k8s-scale k8s-down \
-	k8s-registry k8s-render k8s-e2e
+	k8s-registry k8s-render k8s-e2e k8s-guide
 
 k8s-load: ## Load the images into minikube or kind, whichever kubectl points to
 	@scripts/k8s-load
@@ -45,3 +45,6 @@ k8s-render: ## Write k8s/microservices.yaml, for kubectl apply -f
 
 k8s-e2e: ## Roll, scale and delete everything under load, with each store, and count what fails
 	@scripts/k8s-e2e $(STORES)
+
+k8s-guide: ## Follow the guide in the cluster; PAGES="05 07" for some pages (its images must be there)
+	cargo test --package e2e --test kubernetes -- --ignored --nocapture the_guide_shows

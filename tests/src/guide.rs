@@ -1,22 +1,26 @@
 //! Follows a page of the guide as a reader does, with two terminals.
 //!
 //! A block of `sh` is typed into the first terminal, where it goes on until Ctrl-C: at the next such
-//! block, or at the end of the page. A block of `console` is typed into the second one, a line at a
-//! time, and must print what is shown below it; `…` stands for anything.
+//! block, or at the end of the page. A block of `console` is typed into the second one, a command at a
+//! time (`> ` continues it), and must print what is shown below it; `…` stands for anything.
 
 use std::{
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
-    launch::Launch,
+    launch::{Launch, find},
     process::{Process, Signal},
 };
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// What not every reader of a page has: without it, its commands are left out.
+const OPTIONAL: [&str; 3] = ["minikube", "helm", "skaffold"];
 
 /// What a reader does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,19 +51,31 @@ pub fn follow(name: &str, tool: &[&str]) {
         match step {
             Step::Run(command) => {
                 end(first.take());
-                let process = Process::start(&terminal(tool, &command));
-                process.stderr().wait_for("listening", LIMIT);
+                let process = Process::start(&terminal(tool, &format!("exec 1>&2; {command}")));
+                let starts = ["listening", "Forwarding from"];
+                let started = |line: &str| starts.iter().any(|start| line.contains(start));
+                let started = process
+                    .stderr()
+                    .find(LIMIT, |line| started(line).then_some(()));
+                assert!(started.is_some(), "{name}: {command} does not start");
                 first = Some(process);
             }
             Step::Type(command, shown) => {
+                let program = command.split(' ').next().unwrap_or_default();
+                if OPTIONAL.contains(&program) && find(program).is_none() {
+                    let mut out = io::stderr().lock();
+                    // A terminal that is gone has no reader.
+                    let _ = writeln!(out, "{name}: no {program}, so without: {command}");
+                    continue;
+                }
                 // As in one shell: the status of the command before.
-                let typed = format!("(exit {status}); {{ {command}; }} 2>&1");
+                let typed = format!("(exit {status}); {{ {command}\n}} 2>&1");
                 let output = terminal(tool, &typed).run_to_end(LIMIT);
                 status = output.status.code().unwrap_or(255);
-                // A terminal shows no carriage return.
+                // A terminal shows no carriage return, and a page not whether the last line ends.
                 let printed = output.stdout.replace('\r', "");
                 assert!(
-                    is_like(&printed, &shown),
+                    is_like(printed.trim_end(), shown.trim_end()),
                     "{name}\n$ {command}\n{printed}\nand the page shows\n{shown}"
                 );
             }
@@ -71,7 +87,12 @@ pub fn follow(name: &str, tool: &[&str]) {
 fn terminal(tool: &[&str], command: &str) -> Launch {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let typed = format!("cd '{}' || exit; {command}", root().display());
-    let shell = Launch::new("bash").args(["-c", &typed]).env("HOME", home);
+    let mut shell = Launch::new("bash").args(["-c", &typed]).env("HOME", home);
+    // Not the reader's own containers and volumes, which a page may remove.
+    shell = shell.env("COMPOSE_PROJECT_NAME", "guide");
+    if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
+        shell = shell.env("KUBECONFIG", kubeconfig);
+    }
     match tool {
         [] => shell,
         tool => shell.under(tool.iter().map(|&word| word.to_owned())),
@@ -91,6 +112,15 @@ fn end(process: Option<Process>) {
     assert!(status.success(), "{status}\n{}", log());
 }
 
+/// All that is typed on a page, in its order.
+pub fn commands(page: &str) -> Vec<String> {
+    let steps = steps(page).into_iter();
+    let typed = |step| match step {
+        Step::Run(command) | Step::Type(command, _) => command,
+    };
+    steps.map(typed).collect()
+}
+
 fn steps(page: &str) -> Vec<Step> {
     let (mut steps, mut block) = (Vec::new(), "");
     for line in page.lines() {
@@ -99,8 +129,13 @@ fn steps(page: &str) -> Vec<Step> {
         } else if block == "sh" {
             steps.push(Step::Run(line.to_owned()));
         } else if block == "console" {
+            let more = line.strip_prefix("> ");
             match (line.strip_prefix("$ "), steps.last_mut()) {
                 (Some(command), _) => steps.push(Step::Type(command.to_owned(), String::new())),
+                (None, Some(Step::Type(command, _))) if more.is_some() => {
+                    command.push('\n');
+                    command.push_str(more.unwrap_or_default());
+                }
                 (None, Some(Step::Type(_, shown))) => {
                     shown.push_str(line);
                     shown.push('\n');

@@ -301,13 +301,28 @@ fn the_memory_limit_is_not_met_under_load() {
 }
 
 #[test]
-fn the_guide_shows_what_a_container_does() {
+fn the_guide_shows_what_containers_do() {
     if docker::skip() {
         return;
     }
     let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // What an earlier run left that failed.
-    try_docker(&["rm", "--force", "hello", "stubborn", "later"]);
+    let left =
+        "hello stubborn later hash-server persistence-server failing counter one two etcd alone";
+    let remove: Vec<&str> = ["rm", "--force"]
+        .into_iter()
+        .chain(left.split(' '))
+        .collect();
+    try_docker(&remove);
+    try_docker(&["network", "rm", "guide"]);
+    try_docker(&["volume", "rm", "counter"]);
     let buildkit = repository().join("scripts/buildkit");
-    guide::follow("02-container.md", &[&buildkit.to_string_lossy()]);
+    for page in [
+        "02-container",
+        "03-find-each-other",
+        "04-data",
+        "17-watching",
+    ] {
+        guide::follow(&format!("{page}.md"), &[&buildkit.to_string_lossy()]);
+    }
 }

@@ -1,13 +1,18 @@
-//! The guide: its overlays build, and what it names is there.
+//! The guide: its commands are right, its overlays build, and what it names is there.
 
-use std::fs;
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{self, Write as _},
+    time::Duration,
+};
 
-use e2e::skip;
+use e2e::{guide, launch::Launch, skip};
 
 use crate::rendered::{available, kustomize};
 use crate::root;
 
-fn guide() -> String {
+fn overview() -> String {
     fs::read_to_string(root().join("docs/kubernetes.md")).unwrap()
 }
 
@@ -16,7 +21,7 @@ fn the_overlays_in_the_guide_build() {
     if skip::unless(available()) {
         return;
     }
-    let guide = guide();
+    let guide = overview();
     let blocks: Vec<&str> = guide
         .split("```yaml\n")
         .skip(1)
@@ -43,7 +48,7 @@ fn the_overlays_in_the_guide_build() {
 
 #[test]
 fn every_overlay_component_and_task_in_the_guide_exists() {
-    let guide = guide();
+    let guide = overview();
     let tasks =
         ["Makefile", "k8s/k8s.mk"].map(|file| fs::read_to_string(root().join(file)).unwrap());
     let mut count = 0;
@@ -73,4 +78,92 @@ fn every_overlay_component_and_task_in_the_guide_exists() {
         );
     }
     assert!(count > 15, "{count}");
+}
+
+/// The pages that need a cluster, by file name.
+fn cluster_pages() -> BTreeMap<String, String> {
+    let entries = fs::read_dir(root().join("docs/guide")).unwrap();
+    let pages = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(path).unwrap())
+    });
+    let needs = |text: &str| {
+        ["kubectl", "helm", "skaffold"]
+            .map(|tool| format!("\n$ {tool} "))
+            .iter()
+            .any(|command| text.contains(command))
+    };
+    pages.filter(|(_, text)| needs(text)).collect()
+}
+
+#[test]
+#[ignore = "it changes the cluster that kubectl points to: make k8s-guide"]
+fn the_guide_shows_what_a_cluster_does() {
+    // Numbers of pages: all, if there are none.
+    let asked = env::var("PAGES").unwrap_or_default();
+    let asked: Vec<&str> = asked.split_whitespace().collect();
+    for name in cluster_pages().keys() {
+        if asked.is_empty() || asked.iter().any(|page| name.starts_with(page)) {
+            // The reader waits for minutes.
+            let _ = writeln!(io::stderr(), "{name}");
+            // What an earlier run left: the first of these pages makes it.
+            if name.starts_with("05") {
+                kubectl(&["delete", "namespace", "guide", "--ignore-not-found"]);
+            }
+            guide::follow(name, &[]);
+        }
+    }
+}
+
+/// What `kubectl WORDS` prints.
+fn kubectl(words: &[&str]) -> String {
+    let mut launch = Launch::new("kubectl").args(words);
+    for name in ["HOME", "KUBECONFIG"] {
+        if let Some(value) = env::var_os(name) {
+            launch = launch.env(name, value);
+        }
+    }
+    launch.run_to_end(Duration::from_secs(120)).stdout
+}
+
+#[test]
+fn kubectl_knows_every_command_of_the_guide() {
+    if skip::unless(available()) {
+        return;
+    }
+    let global = kubectl(&["options"]);
+    let mut helps: BTreeMap<String, String> = BTreeMap::new();
+    let mut flags = 0;
+    for (name, page) in cluster_pages() {
+        let commands = guide::commands(&page).join("\n");
+        for call in commands.split("kubectl ").skip(1) {
+            // Up to what follows in the shell, or is run in a container.
+            let call = call.split(['|', ';', ')', '\n']).next().unwrap();
+            let call = call.split(" -- ").next().unwrap();
+            let words: Vec<&str> = call.split_whitespace().collect();
+            let verb = match &words[..] {
+                ["-n", _namespace, rest @ ..] => rest,
+                words => words,
+            };
+            let verb = verb.split(|word| word.starts_with('-')).next().unwrap();
+            let help = helps
+                .entry(verb.join(" "))
+                .or_insert_with(|| kubectl(&[verb, &["--help"]].concat()));
+            assert!(help.contains("Usage:"), "{name}: kubectl {call}");
+            for word in words.iter().filter(|word| word.starts_with("--")) {
+                let flag = word.split('=').next().unwrap();
+                let known = format!(" {flag}=");
+                assert!(
+                    help.contains(&known) || global.contains(&known),
+                    "{name}: {flag} in kubectl {call}"
+                );
+                flags += 1;
+            }
+            for file in words.iter().filter(|word| word.starts_with("k8s")) {
+                assert!(root().join(file).exists(), "{name}: {file}");
+            }
+        }
+    }
+    assert!(flags > 100, "{flags}");
 }
