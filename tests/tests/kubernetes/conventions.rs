@@ -212,15 +212,13 @@ fn every_selector_selects_something() {
     }
 }
 
-/// The label that a StatefulSet gives to each of its pods.
+/// The label that a `StatefulSet` gives to each of its pods.
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
-/// Whether these labels are all on the pod, or on the first one of a StatefulSet.
+/// Whether these labels are all on the pod, or on the first one of a `StatefulSet`.
 pub(crate) fn selects(labels: &Value, pod: Pod<'_>) -> bool {
     let has = |(name, value): (&String, &Value)| match &**name {
-        POD_NAME => {
-            pod.owner["kind"] == "StatefulSet" && *value == format!("{}-0", pod.name())
-        }
+        POD_NAME => pod.owner["kind"] == "StatefulSet" && *value == format!("{}-0", pod.name()),
         name => pod.label(name) == value,
     };
     let mut labels = labels.as_object().into_iter().flatten().peekable();

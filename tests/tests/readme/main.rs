@@ -44,55 +44,150 @@ fn shown_commands() -> Vec<(String, String)> {
     commands
 }
 
-#[test]
-fn every_setting_is_in_the_readme_with_its_default() {
-    let readme = readme();
-    let mut count = 0;
-    for binary in ["hello_server", "persistence_server", "hash_server"] {
-        let help = run_to_end(binary, &[], &["--help"], LIMIT).stdout;
-        for line in help.lines() {
-            let Some((names, default)) = line.split_once(" (default: ") else {
-                continue;
-            };
-            let name = names.trim().split(' ').next().unwrap_or_default();
-            let default = default.trim_end_matches(')');
-            let row = readme
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{name}`")));
-            let row = row.unwrap_or_else(|| panic!("{name} of {binary} is not in the README"));
-            let shown = row.contains(&format!("| `{default}` |"))
-                || row.contains(&format!("| {default} |"));
-            assert!(
-                shown || default == "none" || name.ends_with("PORT"),
-                "{default}: {row}"
-            );
-            count += 1;
+/// One variable, as `--help` has it: its names, default and meaning.
+type Setting = (String, String, String);
+
+fn settings(binary: &str) -> Vec<Setting> {
+    let help = run_to_end(binary, &[], &["--help"], LIMIT).stdout;
+    let (_, list) = help.split_once("Environment variables:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    let mut settings: Vec<Setting> = Vec::new();
+    for line in list.lines() {
+        if let Some(meaning) = line.strip_prefix("      ") {
+            let so_far = &mut settings.last_mut().unwrap().2;
+            *so_far = format!("{so_far} {meaning}").trim().to_owned();
+        } else {
+            let (names, default) = line.trim().split_once(" (default: ").unwrap();
+            let default = default.trim_end_matches(')').to_owned();
+            settings.push((names.to_owned(), default, String::new()));
         }
     }
-    assert!(count > 30, "{count}");
+    settings
+}
+
+/// The settings of every service, then those of each.
+fn tables() -> String {
+    let all = ["hello_server", "persistence_server", "hash_server"]
+        .map(|binary| (binary, settings(binary)));
+    let of = |settings: &[Setting], name: &str| {
+        settings
+            .iter()
+            .find(|(names, ..)| names == name)
+            .map(|(_, default, _)| default.clone())
+    };
+    let defaults = |name: &str| -> Option<Vec<String>> {
+        all.iter().map(|(_, settings)| of(settings, name)).collect()
+    };
+    let mut tables = String::new();
+    let mut table = |title: &str, rows: Vec<&Setting>, default: &dyn Fn(&Setting) -> String| {
+        tables += &format!("\n## {title}\n\n| Variable | Default | Meaning |\n|---|---|---|\n");
+        for row in rows {
+            let names = row.0.replace(" or ", "`, `");
+            let meaning = row.2.replace('|', "\\|");
+            tables += &format!("| `{names}` | {} | {meaning} |\n", default(row));
+        }
+    };
+    let common = all[0]
+        .1
+        .iter()
+        .filter(|(names, ..)| defaults(names).is_some());
+    table("Every service", common.collect(), &|(names, ..)| {
+        let mut defaults = defaults(names).unwrap();
+        defaults.dedup();
+        defaults.join(", ")
+    });
+    for (binary, settings) in &all {
+        let own = settings
+            .iter()
+            .filter(|(names, ..)| defaults(names).is_none());
+        table(binary, own.collect(), &|(_, default, _)| default.clone());
+    }
+    tables
 }
 
 #[test]
-fn every_link_to_a_file_leads_somewhere() {
-    for name in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "CHANGELOG.md",
-    ] {
-        let text = fs::read_to_string(root().join(name)).unwrap();
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            let file = link.split('#').next().unwrap_or_default();
-            if !link.starts_with("http") && !file.is_empty() {
-                assert!(root().join(file).exists(), "{name} links to {link}");
+fn the_page_of_the_settings_is_what_help_says() {
+    const MARK: &str =
+        "<!-- made from --help: RECORD_SETTINGS=1 cargo test -p e2e --test readme settings -->\n";
+    let path = root().join("docs/configuration.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (text, shown) = page.split_once(MARK).expect("the mark");
+    let tables = tables();
+    if std::env::var_os("RECORD_SETTINGS").is_some() {
+        fs::write(&path, format!("{text}{MARK}{tables}")).unwrap();
+    } else {
+        assert_eq!(shown, tables, "another --help: see the mark in the page");
+    }
+    for (names, ..) in settings("persistence_server") {
+        assert!(tables.contains(&names.replace(" or ", "`, `")), "{names}");
+    }
+}
+
+/// All pages, from the top of the repository.
+fn pages() -> Vec<PathBuf> {
+    let git = Launch::new("git").args([
+        "-C",
+        root().to_str().unwrap(),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "*.md",
+    ]);
+    let listed = git.run_to_end(LIMIT).success().expect("a git checkout");
+    listed.lines().map(PathBuf::from).collect()
+}
+
+/// The anchors of a page: those of its headings, as GitHub makes them, and its own.
+fn anchors(page: &str) -> Vec<String> {
+    let slug = |title: &str| -> String {
+        let title = title.to_lowercase().replace(' ', "-");
+        title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || "-_".contains(*c))
+            .collect()
+    };
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let headings = headings.map(|line| slug(line.trim_start_matches('#').trim()));
+    let own = page
+        .split("<a id=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
+    headings.chain(own.map(str::to_owned)).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    if skip_without_history() {
+        return;
+    }
+    let mut count = 0;
+    for page in pages() {
+        let text = fs::read_to_string(root().join(&page)).unwrap();
+        let links = text.split("](").skip(1);
+        for link in links.filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.contains(char::is_whitespace) {
+                continue;
             }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            let there = root().join(&target);
+            assert!(there.exists(), "{} links to {link}", page.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&there).unwrap();
+                assert!(
+                    anchors(&text).iter().any(|there| there == anchor),
+                    "{} links to {link}",
+                    page.display()
+                );
+            }
+            count += 1;
         }
     }
+    assert!(count > 80, "{count}");
 }
 
 fn skip_without_history() -> bool {

@@ -209,7 +209,7 @@ fn the_proof_in_the_readme_holds_while_services_are_killed() {
     }
     let _one = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let readme = readme();
-    let (_, section) = readme.split_once("\n## Prove it\n").expect("a section");
+    let (_, section) = readme.split_once("\n### Prove it\n").expect("a section");
     let mut blocks = section.split("```sh\n").skip(1);
     let mut typed = || blocks.next()?.split("```").next();
     let run = MakeRun::start(typed().expect("a command"));
