@@ -2,7 +2,8 @@
 //!
 //! A block of `sh` is typed into the first terminal, where it goes on until Ctrl-C: at the next such
 //! block, or at the end of the page. A block of `console` is typed into the second one, a command at a
-//! time (`> ` continues it), and must print what is shown below it; `…` stands for anything.
+//! time (`> ` continues it), and must print what is shown below it; `…` stands for anything, and blanks
+//! for any number of blanks, since the width of a column depends on names.
 
 use std::{
     fs,
@@ -72,10 +73,9 @@ pub fn follow(name: &str, tool: &[&str]) {
                 let typed = format!("(exit {status}); {{ {command}\n}} 2>&1");
                 let output = terminal(tool, &typed).run_to_end(LIMIT);
                 status = output.status.code().unwrap_or(255);
-                // A terminal shows no carriage return, and a page not whether the last line ends.
-                let printed = output.stdout.replace('\r', "");
+                let printed = plain(&output.stdout);
                 assert!(
-                    is_like(printed.trim_end(), shown.trim_end()),
+                    is_like(&printed, &plain(&shown)),
                     "{name}\n$ {command}\n{printed}\nand the page shows\n{shown}"
                 );
             }
@@ -145,6 +145,13 @@ fn steps(page: &str) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// A text without what a page does not show: carriage returns, and blanks that align or end lines.
+fn plain(text: &str) -> String {
+    let lines = text.trim_end().lines();
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a text is what is shown, where `…` stands for anything.
