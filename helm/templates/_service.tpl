@@ -177,7 +177,7 @@ spec:
     app.kubernetes.io/name: {{ .name }}
     {{- if eq .name "persistence-server" }}
     {{- if eq .root.Values.store "file" }}
-    # A second pod, should somebody scale this, would count from elsewhere.
+    # Scaled out, a second pod would count from elsewhere.
     statefulset.kubernetes.io/pod-name: persistence-server-0
     {{- else }}
     # Pods on another store, left over from a change of stores, count from elsewhere.

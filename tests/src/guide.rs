@@ -25,7 +25,7 @@ const OPTIONAL: [&str; 3] = ["minikube", "helm", "skaffold"];
 
 /// What a reader does next.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
     /// In the first terminal.
     Run(String),
     /// In the second terminal, with what is shown.
@@ -53,11 +53,11 @@ pub fn follow(name: &str, tool: &[&str]) {
             Step::Run(command) => {
                 end(first.take());
                 let process = Process::start(&terminal(tool, &format!("exec 1>&2; {command}")));
-                let starts = ["listening", "Forwarding from"];
-                let started = |line: &str| starts.iter().any(|start| line.contains(start));
-                let started = process
-                    .stderr()
-                    .find(LIMIT, |line| started(line).then_some(()));
+                let starts = |line: &str| {
+                    let starts = line.contains("listening") || line.contains("Forwarding from");
+                    starts.then_some(())
+                };
+                let started = process.stderr().find(LIMIT, starts);
                 assert!(started.is_some(), "{name}: {command} does not start");
                 first = Some(process);
             }
@@ -85,14 +85,12 @@ pub fn follow(name: &str, tool: &[&str]) {
 }
 
 fn terminal(tool: &[&str], command: &str) -> Launch {
-    let home = std::env::var_os("HOME").unwrap_or_default();
     let typed = format!("cd '{}' || exit; {command}", root().display());
-    let mut shell = Launch::new("bash").args(["-c", &typed]).env("HOME", home);
-    // Not the reader's own containers and volumes, which a page may remove.
-    shell = shell.env("COMPOSE_PROJECT_NAME", "guide");
-    if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
-        shell = shell.env("KUBECONFIG", kubeconfig);
-    }
+    let shell = Launch::new("bash")
+        .args(["-c", &typed])
+        .inherit(&["HOME", "KUBECONFIG"])
+        // Not the reader's own containers and volumes, which a page may remove.
+        .env("COMPOSE_PROJECT_NAME", "guide");
     match tool {
         [] => shell,
         tool => shell.under(tool.iter().map(|&word| word.to_owned())),
@@ -112,16 +110,8 @@ fn end(process: Option<Process>) {
     assert!(status.success(), "{status}\n{}", log());
 }
 
-/// All that is typed on a page, in its order.
-pub fn commands(page: &str) -> Vec<String> {
-    let steps = steps(page).into_iter();
-    let typed = |step| match step {
-        Step::Run(command) | Step::Type(command, _) => command,
-    };
-    steps.map(typed).collect()
-}
-
-fn steps(page: &str) -> Vec<Step> {
+/// What is typed on a page, in its order.
+pub fn steps(page: &str) -> Vec<Step> {
     let (mut steps, mut block) = (Vec::new(), "");
     for line in page.lines() {
         if let Some(kind) = line.strip_prefix("```") {

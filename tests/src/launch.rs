@@ -78,6 +78,16 @@ impl Launch {
         self
     }
 
+    /// Gives it these variables as they are here, where they are set.
+    pub fn inherit(mut self, names: &[&str]) -> Self {
+        for name in names {
+            if let Some(value) = env::var_os(name) {
+                self.env.insert((*name).to_owned(), value);
+            }
+        }
+        self
+    }
+
     /// Runs it as another user, which only root may do.
     pub fn user(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());

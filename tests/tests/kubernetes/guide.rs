@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use e2e::{guide, launch::Launch, skip};
+use e2e::{
+    guide::{self, Step},
+    launch::Launch,
+    skip,
+};
 
 use crate::rendered::{available, kustomize};
 use crate::root;
@@ -118,12 +122,9 @@ fn the_guide_shows_what_a_cluster_does() {
 
 /// What `kubectl WORDS` prints.
 fn kubectl(words: &[&str]) -> String {
-    let mut launch = Launch::new("kubectl").args(words);
-    for name in ["HOME", "KUBECONFIG"] {
-        if let Some(value) = env::var_os(name) {
-            launch = launch.env(name, value);
-        }
-    }
+    let launch = Launch::new("kubectl")
+        .args(words)
+        .inherit(&["HOME", "KUBECONFIG"]);
     launch.run_to_end(Duration::from_secs(120)).stdout
 }
 
@@ -136,8 +137,11 @@ fn kubectl_knows_every_command_of_the_guide() {
     let mut helps: BTreeMap<String, String> = BTreeMap::new();
     let mut flags = 0;
     for (name, page) in cluster_pages() {
-        let commands = guide::commands(&page).join("\n");
-        for call in commands.split("kubectl ").skip(1) {
+        let steps = guide::steps(&page).into_iter();
+        let commands = steps.map(|step| match step {
+            Step::Run(command) | Step::Type(command, _) => command + "\n",
+        });
+        for call in commands.collect::<String>().split("kubectl ").skip(1) {
             // Up to what follows in the shell, or is run in a container.
             let call = call.split(['|', ';', ')', '\n']).next().unwrap();
             let call = call.split(" -- ").next().unwrap();
